@@ -1,0 +1,104 @@
+"""The only place that converts: angles, velocities, inclinations, masses, lengths.
+
+Position angle ``pa_deg``: North through East to the receding side, 0-360. Inclination: 0 = face-on.
+A stamp is 64x64 with the receding side at +x, y up and the galaxy's centre at (31.5, 31.5);
+its half-width is 32 pixels. Velocities are km/s in the optical convention (cz).
+"""
+
+import numpy as np
+
+__all__ = [
+    "C_KMS",
+    "FWHM_PER_SIGMA",
+    "HALF_WIDTH",
+    "R_E_PER_SCALE_LENGTH",
+    "STAMP",
+    "STAMP_CENTRE",
+    "THICKNESS_Q0",
+    "axis_ratio_from_inclination",
+    "inclination_error_from_axis_ratio",
+    "inclination_from_axis_ratio",
+    "log_mass_to_chabrier",
+    "magnitude_to_h",
+    "mass_to_h",
+    "optical_from_radio",
+    "sky_to_image_angle",
+    "wrap_degrees",
+]
+
+C_KMS = 299_792.458
+STAMP = 64
+HALF_WIDTH = 32.0
+STAMP_CENTRE = 31.5
+FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
+R_E_PER_SCALE_LENGTH = 1.678  # half-light radius of an exponential disc, in scale lengths
+THICKNESS_Q0 = 0.2  # axis ratio of an edge-on disc
+
+_LOG_MASS_TO_CHABRIER = {"chabrier": 0.0, "salpeter": -0.24, "kroupa": -0.04}
+
+
+def wrap_degrees(angle_deg, period: float = 360.0):
+    """Wrap an angle into [0, period). NaN stays NaN."""
+    return np.mod(angle_deg, period)
+
+
+def inclination_from_axis_ratio(axis_ratio, q0: float = THICKNESS_Q0):
+    """Inclination (deg) of an oblate disc: cos^2 i = (q^2 - q0^2) / (1 - q0^2), Hubble 1926.
+
+    ``axis_ratio`` b/a in 0-1, any shape; q <= q0 gives 90, q > 1 or NaN gives NaN.
+    """
+    q = np.asarray(axis_ratio, dtype=float)
+    cos2 = np.clip((q**2 - q0**2) / (1 - q0**2), 0.0, 1.0)
+    return np.where((q > 0) & (q <= 1), np.degrees(np.arccos(np.sqrt(cos2))), np.nan)
+
+
+def axis_ratio_from_inclination(inclination_deg, q0: float = THICKNESS_Q0):
+    """Inverse of `inclination_from_axis_ratio`: b/a of an oblate disc seen at ``inclination_deg``."""
+    cos = np.cos(np.radians(inclination_deg))
+    return np.sqrt(q0**2 + (1 - q0**2) * cos**2)
+
+
+def inclination_error_from_axis_ratio(axis_ratio, axis_ratio_err, q0: float = THICKNESS_Q0, q0_err: float = 0.05):
+    """1 sigma of the inclination (deg) by central differences over b/a and the thickness, added in quadrature.
+
+    ``axis_ratio_err`` is in b/a; a NaN axis ratio gives NaN.
+    """
+    q = np.asarray(axis_ratio, dtype=float)
+    dq = np.asarray(axis_ratio_err, dtype=float)
+    low, high = np.clip(q - dq, 1e-3, 1), np.clip(q + dq, 1e-3, 1)
+    by_q = (inclination_from_axis_ratio(low, q0) - inclination_from_axis_ratio(high, q0)) / 2
+    by_q0 = (inclination_from_axis_ratio(q, q0 + q0_err) - inclination_from_axis_ratio(q, max(q0 - q0_err, 0.0))) / 2
+    return np.hypot(by_q, by_q0)
+
+
+def sky_to_image_angle(pa_deg, north, east):
+    """Direction on the image (deg counter-clockwise from +x) of a sky position angle.
+
+    ``north`` and ``east`` are unit pixel vectors (x, y) of the two sky directions, from the WCS:
+    so a rotated or mirrored image is handled by construction.
+    """
+    pa = np.radians(pa_deg)
+    x = np.cos(pa) * north[0] + np.sin(pa) * east[0]
+    y = np.cos(pa) * north[1] + np.sin(pa) * east[1]
+    return wrap_degrees(np.degrees(np.arctan2(y, x)))
+
+
+def optical_from_radio(v_radio_kms):
+    """Optical velocity cz (km/s) of a radio-convention velocity c(1 - f/f0) (km/s)."""
+    v = np.asarray(v_radio_kms, dtype=float)
+    return v / (1 - v / C_KMS)
+
+
+def log_mass_to_chabrier(log_mass, imf: str):
+    """log10 mass (Msun) on a Chabrier IMF; Salpeter is 0.24 dex and Kroupa 0.04 dex heavier (SCIENCE 8)."""
+    return np.asarray(log_mass, dtype=float) + _LOG_MASS_TO_CHABRIER[imf.lower()]
+
+
+def mass_to_h(mass_h1, h: float):
+    """Mass quoted for h = 1 (h^-2 Msun, e.g. NSA) at another h."""
+    return np.asarray(mass_h1, dtype=float) / h**2
+
+
+def magnitude_to_h(abs_mag_h1, h: float):
+    """Absolute magnitude quoted for h = 1 (M - 5 log h, e.g. NSA) at another h."""
+    return np.asarray(abs_mag_h1, dtype=float) + 5 * np.log10(h)

@@ -1,0 +1,300 @@
+"""Every setting of the workflow: one model per section, parsed once at the border.
+
+A YAML value may carry a unit ("15 arcsec"); it is converted here and is a plain float after.
+A stage receives the JSON of just the sections it uses, so that a change re-runs what depends on it.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from tullyflow.errors import SettingsError
+
+__all__ = ["Settings", "load_settings", "parse_settings", "select_sections"]
+
+
+def _quantity(unit: str):
+    """A float in ``unit``; a string with another unit of the same kind is converted by astropy."""
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        from astropy import units as u
+
+        try:
+            quantity = u.Quantity(value)
+            return float(quantity.value) if quantity.unit == u.dimensionless_unscaled else float(quantity.to_value(unit))
+        except (TypeError, ValueError, u.UnitConversionError) as err:
+            raise ValueError(f"{value!r} is not a value in {unit}; write for example '10 {unit}'") from err
+
+    return BeforeValidator(convert)
+
+
+Kms = Annotated[float, _quantity("km/s")]
+Arcsec = Annotated[float, _quantity("arcsec")]
+Deg = Annotated[float, _quantity("deg")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True, coerce_numbers_to_str=True)
+
+
+class Cosmology(_Section):
+    h: float = Field(0.7, gt=0, lt=2, description="Hubble constant / 100 km/s/Mpc")
+    omega_m: float = Field(0.3, gt=0, le=1, description="matter density of a flat LambdaCDM universe")
+
+
+class Fetch(_Section):
+    connections: int = Field(4, ge=1, le=16, description="files fetched at the same time")
+    timeout_s: float = Field(60.0, gt=0, description="seconds without a byte before a try is given up")
+    tries: int = Field(4, ge=1, description="tries per file and mirror")
+    failures_allowed: float = Field(0.2, ge=0, le=1, description="share of a shard's files that may fail (404 is an answer, not a failure)")
+    retry_failed: int = Field(0, ge=0, description="raise by one to try the failed files of finished shards again")
+
+
+class Maps(_Section):
+    snr_min: float = Field(10.0, ge=0, description="smallest signal-to-noise of the line in a spaxel")
+    min_pixels: int = Field(100, ge=1, description="fewest valid spaxels of a galaxy")
+    fill_factor_min: float = Field(0.10, ge=0, le=1, description="smallest valid share of the instrument's field of view")
+    v_abs_min: Kms = Field(10.0, ge=0, description="smallest largest |velocity| of a galaxy, km/s")
+    velocity_err_max: Kms = Field(50.0, gt=0, description="largest velocity error of a spaxel, km/s")
+    velocity_err_default: Kms = Field(5.0, gt=0, description="error used where a survey gives none, km/s")
+    outlier_kms: Kms = Field(60.0, gt=0, description="a spaxel further than this and 5 sigma from its neighbours' median is masked, km/s")
+    pa_step: Deg = Field(1.0, gt=0, le=10, description="step of the position angle search, deg")
+    pa_err_max: Deg = Field(45.0, gt=0, description="a position angle less certain than this is not used, deg")
+    blank: list[float] = Field(default_factory=list, description="values that mean 'no data' besides NaN, e.g. [0, -999]")
+    cube_snr_high: float = Field(4.0, gt=0, description="cubes: seeds of the mask, in channel rms of the smoothed cube")
+    cube_snr_low: float = Field(2.0, gt=0, description="cubes: connected voxels around the seeds, likewise")
+    cube_min_channels: int = Field(2, ge=1, description="cubes: fewest unmasked channels of a pixel with a velocity")
+
+
+class _SurveyBase(_Section):
+    releases: list[str] = Field(description="releases to use")
+    train_release: str = Field(description="the release whose galaxies train the network; raise it by hand")
+    shard_size: int = Field(200, ge=1, le=1000, description="galaxies per job")
+    maps: dict[str, Any] = Field(default_factory=dict, description="overrides of the section maps for this survey")
+    network: dict[str, Any] = Field(default_factory=dict, description="overrides of the section network for this survey")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_release_defaults_to_last(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("releases") and "train_release" not in data:
+            data = {**data, "train_release": data["releases"][-1]}
+        return data
+
+    @model_validator(mode="after")
+    def _trains_on_a_used_release(self):
+        if self.train_release not in self.releases:
+            raise ValueError(f"train_release {self.train_release!r} is not among releases {self.releases}")
+        return self
+
+
+class Manga(_SurveyBase):
+    releases: list[Literal["DR15", "DR16", "DR17"]] = ["DR17"]
+    train_release: str = "DR17"
+    daptype: dict[str, str] = Field(
+        default_factory=lambda: {"DR15": "HYB10-GAU-MILESHC", "DR16": "HYB10-GAU-MILESHC", "DR17": "HYB10-MILESHC-MASTARSSP"},
+        description="DAP analysis per release",
+    )
+    line: str = Field("Ha-6564", description="emission line, by its header name")
+    main_sample: bool = Field(True, description="only the main sample (MNGTARG1 bits 10-12)")
+    lsf_factor: float = Field(1.045, gt=0, description="instrumental dispersion of DR15/16 times this (Law+2021); never DR17")
+
+
+class Sami(_SurveyBase):
+    releases: list[Literal["DR2", "DR3"]] = ["DR3"]
+    train_release: str = "DR3"
+    binning: Literal["default", "adaptive"] = Field("default", description="SAMI binning of the maps")
+    components: Literal["1-comp", "recom-comp"] = Field("1-comp", description="emission line fit of the maps")
+    maps: dict[str, Any] = Field(default_factory=lambda: {"min_pixels": 200}, description="overrides of the section maps for this survey")
+
+
+class Things(_SurveyBase):
+    releases: list[Literal["NA", "RO"]] = ["NA"]
+    train_release: str = "NA"
+    maps: dict[str, Any] = Field(default_factory=lambda: {"snr_min": 3.0}, description="overrides of the section maps for this survey")
+
+
+class Local(_SurveyBase):
+    releases: list[str] = ["user"]
+    train_release: str = "user"
+    axis_ratio_err: float = Field(0.03, gt=0, description="error of the catalogue's axis ratios (photometric inclination)")
+
+
+class Ranges(_Section):
+    inclination_deg: tuple[float, float] = Field((5.0, 90.0), description="deg")
+    r_scale: tuple[float, float] = Field((0.05, 0.8), description="fraction of the stamp's half-width")
+    r_turn: tuple[float, float] = Field((0.01, 1.0), description="fraction of the stamp's half-width")
+    v_max: tuple[float, float] = Field((0.5, 8.0), description="V_max sin i: km/s if velocity_norm is a number, else multiples of the map's norm")
+
+
+class Network(_Section):
+    architecture: Literal["dawson2021"] = Field("dawson2021", description="encoders: those of Dawson+2021 Table 1")
+    ranges: Ranges = Field(default_factory=Ranges, description="ranges of the four parameters")
+    log_scale: bool = Field(True, description="map lengths and velocity to their ranges in the logarithm (the paper: linearly)")
+    velocity_norm: float | Literal["percentile"] = Field("percentile", description="mom1 is divided by this: a number (paper: 500 km/s) or each map's 95th percentile of |v|, handed on to V_max")
+    initial_weights: Literal["none", "synthetic"] = Field("synthetic", description="start from random weights, or from a network trained on synthetic discs")
+    adapt: bool = Field(True, description="train on the survey's own galaxies; false: infer with the initial weights (blind)")
+    synthetic_steps: int = Field(3000, ge=1, description="training steps on synthetic discs")
+    synthetic_batch: int = Field(32, ge=1, description="discs per synthetic step")
+    synthetic_learning_rate: float = Field(1e-3, gt=0, description="peak of the one-cycle learning rate on synthetic discs")
+    epochs: int = Field(300, ge=0, description="passes through the survey's galaxies")
+    batch_size: int = Field(16, ge=1, description="galaxies per training step")
+    learning_rate: float = Field(1e-4, gt=0, description="Adam's first learning rate")
+    decay: float = Field(0.975, gt=0, le=1, description="learning rate factor")
+    decay_every: int = Field(2, ge=1, description="epochs between decays")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout after the first linear layer")
+    samples: int = Field(100, ge=2, description="Monte-Carlo dropout passes")
+    loss: Literal["mse", "chi2"] = Field("mse", description="masked mean squared error, or with the maps' errors")
+    mean_over: Literal["valid", "all"] = Field("valid", description="divide the loss by the valid pixels, or by all 4096 (paper)")
+    quadrature_nodes: int = Field(4, ge=2, le=16, description="Gauss-Legendre nodes per panel of a line of sight")
+    velocity_error_floor: Kms = Field(5.0, ge=0, description="added in quadrature to velocity errors (model mismatch), km/s")
+    early_stop: int = Field(0, ge=0, description="stop after so many epochs without a better loss; 0 = never")
+
+
+class Relation(_Section):
+    relations: list[Literal["reverse", "forward", "r_band"]] = Field(["reverse", "forward", "r_band"], description="relations to fit")
+    velocities: list[Literal["v_max", "v_22", "v_re", "v_rmax"]] = Field(["v_max", "v_22"], description="velocities to use")
+    methods: list[Literal["lts", "mnr", "ols"]] = Field(["lts", "mnr"], description="fits to make")
+    pivot_log_mstar: float | None = Field(10.09, description="pivot of log M* (thesis); null = the sample's median")
+    pivot_log_v: float | None = Field(2.256, description="pivot of log V (thesis); null = the sample's median")
+    clip: float = Field(2.6, gt=0, description="LTS clipping, in standard deviations")
+    log_mstar_err: float = Field(0.1, ge=0, description="error of masses that come without one, dex")
+    abs_mag_err: float = Field(0.05, ge=0, description="error of the absolute magnitudes, mag")
+    log_mstar_min: float = Field(7.5, description="smallest log10 M*")
+    inclination_min: Deg = Field(30.0, ge=0, le=90, description="smallest inclination, deg")
+    inclination_max: Deg = Field(90.0, ge=0, le=90, description="largest inclination, deg")
+    reconstruction: Literal["chi2", "mse_over_v", "off"] = Field("chi2", description="what the reconstruction cut is made on (thesis: mse_over_v)")
+    reconstruction_from: Literal["mean", "zero"] = Field("mean", description="the threshold is so many sigma above the mean, or above zero")
+    reconstruction_sigma: float = Field(1.0, gt=0, description="sigmas of the reconstruction cut")
+    log_v_err_max: float = Field(0.2, gt=0, description="largest error of log V, dex")
+    drift: Literal["evans", "isotropic", "off"] = Field("evans", description="asymmetric drift (thesis eq. 4.4), its isotropic form, or none")
+    drift_at: Literal["v_max", "r_max"] = Field("v_max", description="correct V_max (thesis), or the velocity at r_max only")
+
+
+class Report(_Section):
+    gallery: int = Field(60, ge=0, description="galaxies shown with data, model and residual")
+    title: str = Field("The Tully-Fisher relation", description="title of the report")
+
+
+class Mock(_Section):
+    manga_dr15: int = Field(40, ge=0, description="mock MaNGA DR15 galaxies, hard cases included")
+    manga_dr17: int = Field(60, ge=0, description="mock MaNGA DR17 galaxies")
+    sami: int = Field(60, ge=0, description="mock SAMI galaxies")
+    things: int = Field(8, ge=0, description="mock THINGS cubes")
+    slope: float = Field(0.26, description="reverse slope put in: log V on log M*, V in circular velocity")
+    intercept: float = Field(2.26, description="log V (km/s) at pivot 10.09 put in")
+    scatter: float = Field(0.05, ge=0, description="intrinsic scatter of log V put in, dex")
+    gas_dispersion: Kms = Field(20.0, ge=0, description="mean velocity dispersion of the gas, km/s")
+    samples: int = Field(200_000, ge=1000, description="KinMS cloudlets per galaxy")
+
+
+class Settings(_Section):
+    """The whole configuration. A stage is handed only the sections it uses; the rest keeps its default."""
+
+    run: str = Field("demo", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", description="name of the run: results/{run}")
+    surveys: list[Literal["manga", "sami", "things", "local"]] = Field(["manga"], min_length=1, description="surveys to use")
+    resources: str = Field("resources", description="folder of downloads")
+    releases: str = Field("config/releases.csv", description="table of releases and addresses")
+    catalogue: str | None = Field(None, description="CSV of your own galaxies (survey local)")
+    mirror: str | None = Field(None, description="folder or address laid out like the archives, used instead of them")
+    limit: int | None = Field(None, ge=1, description="only the first N galaxies of each release")
+    galaxies: str | list[str] | None = Field(None, description="only these galaxies: names, or a file with one per line")
+    overrides: str | None = Field(None, description="CSV (galaxy, column, value) that replaces catalogue values")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="where the network runs")
+    seed: int = Field(42, ge=0, description="seed of everything random")
+    cosmology: Cosmology = Field(default_factory=Cosmology, description="one cosmology for all")
+    fetch: Fetch = Field(default_factory=Fetch, description="transfers")
+    maps: Maps = Field(default_factory=Maps, description="masks, position angles, stamps")
+    network: Network = Field(default_factory=Network, description="training and inference")
+    relation: Relation = Field(default_factory=Relation, description="cuts, corrections, fits")
+    report: Report = Field(default_factory=Report, description="the report")
+    manga: Manga = Field(default_factory=Manga, description="MaNGA")
+    sami: Sami = Field(default_factory=Sami, description="SAMI")
+    things: Things = Field(default_factory=Things, description="THINGS")
+    local: Local = Field(default_factory=Local, description="your own maps or cubes")
+    mock: Mock | None = Field(None, description="make a mock archive and use it as the mirror")
+
+    def for_survey(self, survey: str) -> "Settings":
+        """Return the settings with this survey's overrides of ``maps`` and ``network`` laid over them."""
+        section = getattr(self, survey)
+        data = self.model_dump(mode="json")
+        for stage in ("maps", "network"):
+            data[stage] = _deep_merge(data[stage], getattr(section, stage))
+        return parse_settings(data, source=f"{survey} overrides")
+
+
+def _deep_merge(base: Mapping, over: Mapping) -> dict:
+    merged = dict(base)
+    for key, value in over.items():
+        merged[key] = _deep_merge(merged[key], value) if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) else value
+    return merged
+
+
+def _known_keys(location: tuple) -> list[str]:
+    model: Any = Settings
+    for part in location:
+        if not (isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields):
+            return []
+        annotation = model.model_fields[part].annotation
+        options = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
+        model = options[0] if options else annotation
+    return list(getattr(model, "model_fields", {}))
+
+
+def _sentence(error: Mapping, source: str) -> str:
+    where = tuple(part for part in error["loc"])
+    dotted = ".".join(map(str, where))
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(where[-1]), _known_keys(where[:-1]), n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else f" Known keys: {', '.join(_known_keys(where[:-1]))}."
+        return f"{source}: {dotted}: unknown key.{hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{source}: {dotted}: {message[0].lower() + message[1:]} (found {error['input']!r}); see config/README.md."
+
+
+def parse_settings(data: Mapping, source: str = "settings") -> Settings:
+    """Validate a mapping; raise `SettingsError` with one line that names the key, what was found and what is allowed."""
+    if not isinstance(data, Mapping):
+        raise SettingsError(f"{source}: expected 'key: value' lines, found {type(data).__name__}.")
+    try:
+        return Settings.model_validate(dict(data))
+    except ValidationError as err:
+        raise SettingsError(_sentence(err.errors()[0], source)) from err
+
+
+def load_settings(source: str | Path) -> Settings:
+    """Read settings from a JSON text (as the rules pass it) or from a YAML or JSON file."""
+    text = str(source)
+    if text.lstrip().startswith("{"):
+        try:
+            return parse_settings(json.loads(text))
+        except json.JSONDecodeError as err:
+            raise SettingsError(f"settings: not JSON: {err}.") from err
+    import yaml
+
+    path = Path(source)
+    if not path.is_file():
+        raise SettingsError(f"{path}: no such settings file.")
+    try:
+        return parse_settings(yaml.safe_load(path.read_text()) or {}, source=str(path))
+    except (yaml.YAMLError, UnicodeDecodeError) as err:
+        raise SettingsError(f"{path}: not YAML: {' '.join(str(err).split())}.") from err
+
+
+_NOT_FOR_SHARDS = {"releases", "train_release", "shard_size", "maps", "network"}
+
+
+def select_sections(settings: Settings, *names: str) -> str:
+    """Return the canonical JSON of the named top-level keys: what a rule passes on and is re-run by.
+
+    A survey's section is reduced to what a reader needs: adding a release must not re-run old shards.
+    """
+    data = settings.model_dump(mode="json", include=set(names))
+    for name in {"manga", "sami", "things", "local"} & data.keys():
+        data[name] = {key: value for key, value in data[name].items() if key not in _NOT_FOR_SHARDS}
+    return json.dumps(data, sort_keys=True)

@@ -1,0 +1,258 @@
+"""Columns and HDUs of every file, declared once, checked on write and on read.
+
+Tables are Parquet (or CSV where people edit them); a `Column` carries dtype, unit and a sentence,
+and the unit travels in the Parquet field metadata. Files appear under their final name only when whole.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tullyflow.errors import CatalogueError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "GALAXIES", "KINEMATICS", "MANIFEST", "PARAMETERS", "SAMPLE", "STAMP_HDUS", "TARGETS", "VELOCITIES",
+    "Column", "conform", "read_table", "whole_file", "write_table",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: ``kind`` is f (float64), i (int64), s (text) or b (bool)."""
+
+    name: str
+    kind: str
+    unit: str
+    description: str
+
+
+def _columns(text: str) -> tuple[Column, ...]:
+    rows = (line.split("|") for line in text.strip().splitlines())
+    return tuple(Column(*(cell.strip() for cell in row)) for row in rows)
+
+
+TARGETS = _columns("""
+galaxy|s||name, unique within the survey
+survey|s||survey
+release|s||release
+shard|s||shard that carries the galaxy
+ra_deg|f|deg|right ascension (ICRS)
+dec_deg|f|deg|declination (ICRS)
+z|f||redshift
+distance_mpc|f|Mpc|luminosity distance
+log_mstar|f|dex(Msun)|log10 stellar mass, h = 0.7, Chabrier
+log_mstar_err|f|dex|its 1 sigma, NaN where the survey gives none
+imf|s||initial mass function the catalogue used, before conversion
+r_e_arcsec|f|arcsec|half-light radius along the major axis
+axis_ratio|f||photometric b/a
+pa_phot_deg|f|deg|photometric position angle, N through E, modulo 180
+sersic_n|f||Sersic index
+morphology|s||morphological type as the survey gives it
+abs_mag_r|f|mag|absolute r magnitude, AB, h = 0.7
+log_mgas|f|dex(Msun)|log10 gas mass
+log_sfr|f|dex(Msun/yr)|log10 star formation rate
+log_age_yr|f|dex(yr)|log10 mean stellar age
+log_ml|f|dex|log10 stellar mass-to-light ratio
+log_ssfr|f|dex(1/yr)|log10 specific star formation rate
+psf_fwhm_arcsec|f|arcsec|beam or PSF FWHM
+drp3qual|i||the survey's quality bits (MaNGA DRP3QUAL; 0 elsewhere)
+flags|i||galaxy flags (flags.GALAXY)
+messages|s||sentences that belong to the flags
+observation|s||what the reader needs besides the name, e.g. the SAMI repeat or the local row as JSON
+""")
+
+MANIFEST = _columns("""
+galaxy|s||galaxy, or the release for catalogues
+product|s||what the file is
+url|s||where it came from
+path|s||where it is
+status|s||ok, missing (the archive says it does not exist) or failed
+http_status|i||last HTTP status, 0 where none
+bytes|i|byte|length
+sha256|s||digest of the content
+tries|i||tries made
+message|s||why, where not ok
+""")
+
+GALAXIES = _columns("""
+galaxy|s||name
+survey|s||survey
+release|s||release
+shard|s||shard
+n_spaxels|i||valid spaxels on the native grid
+fill_factor|f||valid share of the field of view
+pixel_scale_arcsec|f|arcsec|native pixel
+stamp_scale_arcsec|f|arcsec|stamp pixel; the half-width is 32 of them
+x_centre|f|pix|native centre, 0-based
+y_centre|f|pix|native centre, 0-based
+pa_deg|f|deg|kinematic position angle, N through E to the receding side
+pa_err_deg|f|deg|its 1 sigma
+v_sys_kms|f|km/s|systemic velocity on the map's own zero point
+v_sys_err_kms|f|km/s|its 1 sigma
+pa_stellar_deg|f|deg|kinematic position angle of the stars
+pa_stellar_err_deg|f|deg|its 1 sigma
+v_abs_max_kms|f|km/s|robust largest |velocity| (99th percentile), systemic removed
+intensity_norm|f||the stamp's intensity times this is in intensity_unit
+intensity_unit|s||unit of the native intensity
+intensity_kind|s||data, or photometry (a model of the catalogue's disc)
+r_max_arcsec|f|arcsec|deprojected radius of the outermost data (98th percentile)
+outer_dispersion_kms|f|km/s|root of the mean squared dispersion, outer disc (SCIENCE 7)
+outer_dispersion_err_kms|f|km/s|its 1 sigma
+psf_fwhm_arcsec|f|arcsec|beam or PSF FWHM
+inclination_phot_deg|f|deg|inclination from the axis ratio
+inclination_phot_err_deg|f|deg|its 1 sigma
+flags|i||galaxy flags
+messages|s||sentences
+""")
+
+PARAMETERS = ("inclination_deg", "r_scale_arcsec", "r_turn_arcsec", "v_max_sini_kms")
+VELOCITIES = ("v_max", "v_22", "v_re", "v_rmax")
+_UNITS = dict(zip(PARAMETERS, ("deg", "arcsec", "arcsec", "km/s"), strict=True))
+_WORDS = {
+    "v_max": "asymptotic rotation velocity",
+    "v_22": "rotation velocity at 2.2 scale lengths",
+    "v_re": "rotation velocity at R_e",
+    "v_rmax": "rotation velocity at r_max",
+}
+
+
+def _kinematics() -> tuple[Column, ...]:
+    columns = list(_columns("galaxy|s||name\nsurvey|s||survey\nrelease|s||release\nshard|s||shard\nmode|s||solo, combined or blind"))
+    for name in PARAMETERS:
+        unit = _UNITS[name]
+        columns += [
+            Column(name, "f", unit, "mean over dropout samples (Dawson+2021 eq. 6)"),
+            Column(f"{name}_std", "f", unit, "standard deviation over dropout samples (thesis eq. 3.7)"),
+            Column(f"{name}_mad", "f", unit, "mean absolute deviation over dropout samples (eq. 7)"),
+            Column(f"{name}_p16", "f", unit, "16th percentile"),
+            Column(f"{name}_p50", "f", unit, "median"),
+            Column(f"{name}_p84", "f", unit, "84th percentile"),
+            Column(f"{name}_err", "f", unit, "calibrated 1 sigma"),
+            Column(f"{name}_at_bound", "b", "", "the value sits at the end of its range"),
+        ]
+    for k, a in enumerate(PARAMETERS):
+        for b in PARAMETERS[k + 1 :]:
+            columns.append(Column(f"cov_{a}_{b}", "f", f"{_UNITS[a]} {_UNITS[b]}", "covariance over dropout samples"))
+    columns += _columns("""
+inclination_kind|s||kinematic (network) or photometric (axis ratio): the one the velocities use
+inclination_used_deg|f|deg|inclination the velocities use
+inclination_used_err_deg|f|deg|its calibrated 1 sigma
+reconstruction_intensity|f||mean squared residual of the normalised intensity
+reconstruction_velocity_kms|f|km/s|root mean square residual velocity
+chi2_velocity|f||reduced chi-squared of the velocity stamp
+mse_over_v|f||mean squared residual of the scaled maps divided by V_max sin i / 500 km/s
+n_pixels|i||valid stamp pixels
+""")
+    for name in VELOCITIES:
+        columns += [
+            Column(f"{name}_kms", "f", "km/s", f"{_WORDS[name]}, inclination corrected"),
+            Column(f"{name}_kms_err", "f", "km/s", "its calibrated 1 sigma"),
+            Column(f"log_{name}_err", "f", "dex", "calibrated 1 sigma of its log10, i-V covariance included"),
+        ]
+    columns += _columns("flags|i||galaxy flags\nmessages|s||sentences")
+    return tuple(columns)
+
+
+KINEMATICS = _kinematics()
+
+
+def _sample() -> tuple[Column, ...]:
+    columns = {c.name: c for c in (*TARGETS, *GALAXIES, *KINEMATICS)}
+    columns.pop("observation")
+    for name in VELOCITIES:
+        columns[f"{name}_circ_kms"] = Column(f"{name}_circ_kms", "f", "km/s", f"{_WORDS[name]}, drift corrected (thesis eq. 4.4)")
+        columns[f"log_{name}_circ_err"] = Column(f"log_{name}_circ_err", "f", "dex", "1 sigma of its log10")
+    last = _columns("""
+reconstruction|f||the statistic the reconstruction cut is made on
+reconstruction_threshold|f||its frozen threshold
+used|b||in the relation
+flag_names|s||names of the flags
+flag_sentences|s||the flags, for people
+""")
+    return (*columns.values(), *last)
+
+
+SAMPLE = _sample()
+
+STAMP_HDUS = ("INTENSITY", "INTENSITY_ERR", "VELOCITY", "VELOCITY_ERR", "DISPERSION", "DISPERSION_ERR", "MASK")
+
+_DTYPES = {"f": "float64", "i": "int64", "s": "str", "b": "bool"}
+_EMPTY = {"f": float("nan"), "i": 0, "s": "", "b": False}
+
+
+def conform(frame: "pd.DataFrame", columns: tuple[Column, ...], name: str = "table") -> "pd.DataFrame":
+    """Return the frame with exactly these columns, order and dtypes; absent ones are empty (NaN, 0, "").
+
+    Raises `CatalogueError` for a column nobody declared or a value of the wrong kind.
+    """
+    import pandas as pd
+
+    unknown = [c for c in frame.columns if c not in {k.name for k in columns}]
+    if unknown:
+        raise CatalogueError(f"{name}: undeclared column(s) {', '.join(map(str, unknown))}; declare them in tables.py.")
+    out = {}
+    for column in columns:
+        values = frame[column.name] if column.name in frame else pd.Series([_EMPTY[column.kind]] * len(frame), index=frame.index)
+        if column.kind != "f":
+            values = values.where(values.notna(), _EMPTY[column.kind])
+        try:
+            out[column.name] = values.astype(_DTYPES[column.kind])
+        except (TypeError, ValueError) as err:
+            raise CatalogueError(f"{name}: column {column.name}: {err}.") from err
+    return pd.DataFrame(out, columns=[c.name for c in columns])
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a ``.part`` path beside ``path`` and rename it when the block ends without error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with open(part, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_table(path: str | Path, frame: "pd.DataFrame", columns: tuple[Column, ...]) -> None:
+    """Write a checked table, Parquet or CSV by its suffix, with units and descriptions in the Parquet fields."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    frame = conform(frame, columns, name=str(path))
+    with whole_file(path) as part:
+        if Path(path).suffix == ".csv":
+            frame.to_csv(part, index=False)
+            return
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        fields = [
+            table.schema.field(c.name).with_metadata({"unit": c.unit, "description": c.description}) for c in columns
+        ]
+        pq.write_table(pa.Table.from_arrays(table.columns, schema=pa.schema(fields)), part)
+
+
+def read_table(path: str | Path, columns: tuple[Column, ...]) -> "pd.DataFrame":
+    """Read a table written by `write_table`; raise `CatalogueError` where it is unreadable or lacks a column."""
+    import pandas as pd
+
+    path = Path(path)
+    if not path.exists():
+        raise CatalogueError(f"{path}: no such table.")
+    try:
+        text = {c.name: "str" for c in columns if c.kind == "s"}
+        frame = pd.read_csv(path, dtype=text, keep_default_na=True) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError) as err:
+        raise CatalogueError(f"{path}: not a readable table: {' '.join(str(err).split())}.") from err
+    missing = [c.name for c in columns if c.name not in frame.columns]
+    if missing:
+        raise CatalogueError(f"{path}: column(s) {', '.join(missing)} missing; made by another version? Run the stage again.")
+    return conform(frame[[c.name for c in columns]], columns, name=str(path))
