@@ -97,7 +97,7 @@ v_sys_kms|f|km/s|systemic velocity on the map's own zero point
 v_sys_err_kms|f|km/s|its 1 sigma
 pa_stellar_deg|f|deg|kinematic position angle of the stars
 pa_stellar_err_deg|f|deg|its 1 sigma
-v_abs_max_kms|f|km/s|robust largest |velocity| (99th percentile), systemic removed
+v_abs_max_kms|f|km/s|robust largest absolute velocity (99th percentile), systemic removed
 intensity_norm|f||the stamp's intensity times this is in intensity_unit
 intensity_unit|s||unit of the native intensity
 intensity_kind|s||data, or photometry (a model of the catalogue's disc)
