@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from tullyflow.errors import SettingsError
 
-__all__ = ["Settings", "load_settings", "parse_settings", "select_sections"]
+__all__ = ["Settings", "load_settings", "manual", "parse_settings", "select_sections"]
 
 
 def _quantity(unit: str):
@@ -151,6 +151,8 @@ class Network(_Section):
     samples: int = Field(100, ge=2, description="Monte-Carlo dropout passes")
     loss: Literal["mse", "chi2"] = Field("mse", description="masked mean squared error, or with the maps' errors")
     mean_over: Literal["valid", "all"] = Field("valid", description="divide the loss by the valid pixels, or by all 4096 (paper)")
+    intensity_scale: Literal["fit", "peak"] = Field("fit", description="brightness of the model: fitted to each map, or 1 at its peak (paper)")
+    rehearsal: float = Field(1.0, ge=0, description="weight of a labelled synthetic batch beside each survey batch, where training starts from synthetic weights")
     beam: bool = Field(True, description="convolve the model with each galaxy's beam (the paper: no beam)")
     beam_input: bool = Field(True, description="tell the encoders the beam's size beside the maps (the paper: no)")
     quadrature_nodes: int = Field(4, ge=2, le=16, description="Gauss-Legendre nodes per panel of a line of sight")
@@ -292,11 +294,37 @@ _NOT_FOR_SHARDS = {"releases", "train_release", "shard_size", "maps", "network"}
 
 
 def select_sections(settings: Settings, *names: str) -> str:
-    """Return the canonical JSON of the named top-level keys: what a rule passes on and is re-run by.
+    """Return the canonical JSON of the named keys ("maps", "relation.clip"): what a rule passes on and is re-run by.
 
     A survey's section is reduced to what a reader needs: adding a release must not re-run old shards.
     """
-    data = settings.model_dump(mode="json", include=set(names))
-    for name in {"manga", "sami", "things", "local"} & data.keys():
-        data[name] = {key: value for key, value in data[name].items() if key not in _NOT_FOR_SHARDS}
-    return json.dumps(data, sort_keys=True)
+    data = settings.model_dump(mode="json")
+    chosen: dict[str, Any] = {}
+    for name in names:
+        section, _, key = name.partition(".")
+        if key:
+            chosen.setdefault(section, {})[key] = data[section][key]
+        elif section in ("manga", "sami", "things", "local"):
+            chosen[section] = {k: v for k, v in data[section].items() if k not in _NOT_FOR_SHARDS}
+        else:
+            chosen[section] = data[section]
+    return json.dumps(chosen, sort_keys=True)
+
+
+def manual() -> str:
+    """Return the Markdown tables of every key, type, default and description (the page config/README.md)."""
+    top, sections = ["| key | default | what it is |", "| --- | --- | --- |"], []
+    for name, info in Settings.model_fields.items():
+        options = (info.annotation, *getattr(info.annotation, "__args__", ()))
+        model = next((a for a in options if isinstance(a, type) and issubclass(a, BaseModel)), None)
+        default = info.get_default(call_default_factory=True)
+        shown = "section" if isinstance(default, BaseModel) else f"`{json.dumps(default)}`"
+        top.append(f"| `{name}` | {shown} | {info.description} |")
+        if model is not None:
+            rows = [f"\n### {name}: {info.description}\n", "| key | default | what it is |", "| --- | --- | --- |"]
+            for key, field in model.model_fields.items():
+                value = field.get_default(call_default_factory=True)
+                value = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+                rows.append(f"| `{key}` | `{json.dumps(value)}` | {field.description} |")
+            sections += rows
+    return "\n".join([*top, *sections])

@@ -1,0 +1,41 @@
+# make demo: set up, run the demo, say where the report is.   make test: set up, run every test.
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= 2
+RUN ?= demo
+DEMO ?=
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+.PHONY: help install demo test lint manual clean
+
+help:
+	@echo "make demo   set up .venv, run the demo workflow on $(CORES) cores, print where its report is"
+	@echo "make test   set up .venv, run every test, list what was skipped and why"
+	@echo "make lint   check the code and the workflow"
+	@echo "make clean  remove .venv; results and downloads stay"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[workflow,test]'
+	@touch $@
+
+install: $(VENV)/.installed
+
+demo: install
+	snakemake --cores $(CORES) $(DEMO)
+	@echo; echo "The report: file://$(CURDIR)/results/$(RUN)/report/index.html"
+
+test: install lint
+	pytest
+
+manual: install
+	$(VENV)/bin/python -c 'import sys; from pathlib import Path; from tullyflow.settings import manual; page = Path("config/README.md"); \
+	parts = page.read_text().split("<!-- generated -->"); parts[1] = "\n" + manual() + "\n"; page.write_text("<!-- generated -->".join(parts))'
+
+lint: install
+	ruff check
+	snakemake --lint
+
+clean:
+	rm -rf $(VENV)

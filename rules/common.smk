@@ -1,0 +1,122 @@
+"""What all rules share: the validated settings, the paths, and the functions that look things up."""
+
+import json
+import sys
+from pathlib import Path
+
+from tullyflow.errors import TullyflowError
+from tullyflow.provenance import source_digest
+from tullyflow.settings import parse_settings, select_sections
+
+
+def validated(config):
+    """Settings of this run; a mistake ends Snakemake with one sentence instead of a traceback."""
+    try:
+        files = ", ".join(map(str, workflow.configfiles)) or "--config"
+        settings = parse_settings(config, source=files)
+        if settings.mock is not None:  # a mock run keeps everything, downloads too, in its own folder
+            results = f"results/{settings.run}"
+            settings = settings.model_copy(update={"mirror": f"{results}/mock", "resources": f"{results}/resources"})
+        if "local" in settings.surveys and settings.catalogue is None:
+            raise TullyflowError(f"{files}: catalogue: the survey 'local' needs a table of your galaxies: --config catalogue=FILE.csv")
+        for key in ("catalogue", "overrides"):
+            if getattr(settings, key) and not Path(getattr(settings, key)).is_file():
+                raise TullyflowError(f"{files}: {key}: no such file: {getattr(settings, key)}")
+        if settings.mirror and "://" not in settings.mirror and settings.mock is None and not Path(settings.mirror).is_dir():
+            raise TullyflowError(f"{files}: mirror: no such folder: {settings.mirror}")
+        return settings, {survey: settings.for_survey(survey) for survey in settings.surveys}
+    except TullyflowError as err:
+        print(f"tullyflow: {err}", file=sys.stderr)
+        sys.exit(2)
+
+
+SETTINGS, BY_SURVEY = validated(config)
+RESULTS = f"results/{SETTINGS.run}"
+MOCK = [f"{RESULTS}/mock/mock.json"] if SETTINGS.mock else []
+SHARD = "{survey}-{release}-{part}"
+RELATIONS = [
+    f"{RESULTS}/relation/{relation}-{velocity}-{method}.json"
+    for relation in SETTINGS.relation.relations
+    for velocity in SETTINGS.relation.velocities
+    for method in SETTINGS.relation.methods
+]
+CUTS = [f"relation.{key}" for key in type(SETTINGS.relation).model_fields if key.endswith(("_min", "_max")) or key.startswith("drift")]
+THRESHOLD = ["relation.reconstruction", "relation.reconstruction_from", "relation.reconstruction_sigma"]
+FITS = ["relation.clip", "relation.pivot_log_mstar", "relation.pivot_log_v", "relation.log_mstar_err", "relation.abs_mag_err", "relation.drift", "seed"]
+
+
+wildcard_constraints:
+    survey="[a-z]+",
+    release="[A-Za-z0-9]+",
+    part=r"\d{3,}",
+    initial="[0-9a-f]{12}",
+    relation="[a-z]+(_[a-z]+)?",
+    velocity="v_[a-z0-9]+",
+    method="[a-z]+",
+
+
+def settings_for(*names):
+    """Params function: the JSON of the named sections, as this survey sees them."""
+    return lambda wildcards: select_sections(BY_SURVEY[wildcards.survey], *(n.format(survey=wildcards.survey) for n in names))
+
+
+def release_rows(wildcards):
+    """Params function: the rows of the release table a shard depends on, so that a new row re-runs nothing old."""
+    path = Path(SETTINGS.releases)
+    rows = path.read_text().splitlines() if path.is_file() else []
+    return [row for row in rows if row.startswith(f"{wildcards.survey},{wildcards.release},")]
+
+
+def files_beside(wildcards):
+    """Files a target list depends on besides the catalogues: the chosen galaxies and the overrides."""
+    names = [SETTINGS.galaxies if isinstance(SETTINGS.galaxies, str) else None, SETTINGS.overrides]
+    return [name for name in names if name and Path(name).is_file()]
+
+
+def raw_content(kind):
+    """Params function: digest of the raw files a manifest lists, so that replaced content re-runs its shard and a touch does not."""
+
+    def digest(wildcards):
+        from tullyflow.fetch.manifest import content_digest
+
+        name = SHARD if kind == "fetch" else "{survey}-{release}"
+        return content_digest(f"{RESULTS}/{kind}/{name}.csv".format(**wildcards))
+
+    return digest
+
+
+def shards(survey, release):
+    """Names of a release's shards, known once its target list exists."""
+    folder = checkpoints.list_targets.get(survey=survey, release=release).output.folder
+    return sorted(path.stem for path in Path(folder).glob(f"{survey}-{release}-*.parquet"))
+
+
+def of_training(pattern):
+    """Input function: one file per shard of the release the network is trained on."""
+
+    def files(wildcards):
+        return [f"{RESULTS}/{pattern.format(shard=shard)}" for shard in shards(wildcards.survey, wildcards.release)]
+
+    return files
+
+
+def of_all(pattern):
+    """Input function: one file per shard of every survey and release."""
+
+    def files(wildcards):
+        return [
+            f"{RESULTS}/{pattern.format(shard=shard)}"
+            for survey in SETTINGS.surveys
+            for release in getattr(SETTINGS, survey).releases
+            for shard in shards(survey, release)
+        ]
+
+    return files
+
+
+def network_of(wildcards):
+    """Folder of the network that serves this survey, whatever the release."""
+    return f"{RESULTS}/network/{wildcards.survey}-{getattr(SETTINGS, wildcards.survey).train_release}"
+
+
+NETWORKS = [f"{RESULTS}/network/{s}-{getattr(SETTINGS, s).train_release}" for s in SETTINGS.surveys]

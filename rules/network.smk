@@ -1,0 +1,112 @@
+import hashlib
+
+# The synthetic network depends on these settings alone: surveys that share them share one network.
+_INITIAL_KEYS = [
+    f"network.{key}"
+    for key in type(SETTINGS.network).model_fields
+    if key not in ("initial_weights", "adapt", "epochs", "batch_size", "learning_rate", "decay", "decay_every", "samples", "early_stop", "velocity_error_floor")
+]
+
+
+def initial_settings(survey):
+    return select_sections(BY_SURVEY[survey], *_INITIAL_KEYS, "seed", "device")
+
+
+def initial_name(survey):
+    return hashlib.sha256(initial_settings(survey).encode()).hexdigest()[:12]
+
+
+INITIAL = {initial_name(survey): survey for survey in SETTINGS.surveys}
+
+
+def initial_weights(wildcards):
+    """Input function: the synthetic network a survey starts from, if it starts from one."""
+    if BY_SURVEY[wildcards.survey].network.initial_weights == "none":
+        return []
+    return f"{RESULTS}/network/initial-{initial_name(wildcards.survey)}/weights.safetensors"
+
+
+rule pretrain_network:
+    message:
+        "Training a network on synthetic discs"
+    output:
+        weights=f"{RESULTS}/network/initial-{{initial}}/weights.safetensors",
+        model=f"{RESULTS}/network/initial-{{initial}}/model.json",
+        history=f"{RESULTS}/network/initial-{{initial}}/history.csv",
+    log:
+        f"{RESULTS}/logs/network/initial-{{initial}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pretrain_network/{{initial}}.tsv"
+    params:
+        settings=lambda wildcards: initial_settings(INITIAL[wildcards.initial]),
+        source=source_digest("network"),
+        folder=subpath(output.weights, parent=True),
+    threads: 2
+    resources:
+        mem_mb=3000,
+        runtime=240,
+        gpu=1,
+    conda:
+        "../envs/tullyflow.yaml"
+    shell:
+        "tullyflow pretrain --settings {params.settings:q} --out {params.folder:q} > {log:q} 2>&1"
+
+
+rule train_network:
+    message:
+        "Training the network of {wildcards.survey} on {wildcards.release}"
+    input:
+        maps=ancient(of_training("maps/{shard}.fits")),
+        initial=initial_weights,
+    output:
+        weights=f"{RESULTS}/network/{{survey}}-{{release}}/weights.safetensors",
+        model=f"{RESULTS}/network/{{survey}}-{{release}}/model.json",
+        history=f"{RESULTS}/network/{{survey}}-{{release}}/history.csv",
+    log:
+        f"{RESULTS}/logs/network/{{survey}}-{{release}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_network/{{survey}}-{{release}}.tsv"
+    params:
+        settings=settings_for("network", "seed", "device"),
+        maps_settings=settings_for("maps"),
+        source=source_digest("network"),
+        initial=lambda wildcards, input: f"--initial {Path(input.initial).parent}" if input.initial else "",
+        folder=subpath(output.weights, parent=True),
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=480,
+        gpu=1,
+    conda:
+        "../envs/tullyflow.yaml"
+    shell:
+        "tullyflow train --maps {input.maps:q} {params.initial} --settings {params.settings:q} --out {params.folder:q} > {log:q} 2>&1"
+
+
+rule infer_kinematics:
+    message:
+        "Inferring the discs of {wildcards.survey}-{wildcards.release}-{wildcards.part}"
+    input:
+        maps=f"{RESULTS}/maps/{SHARD}.fits",
+        targets=f"{RESULTS}/targets/{{survey}}-{{release}}/{SHARD}.parquet",
+        weights=lambda wildcards: f"{network_of(wildcards)}/weights.safetensors",
+        model=lambda wildcards: f"{network_of(wildcards)}/model.json",
+    output:
+        kinematics=f"{RESULTS}/kinematics/{SHARD}.parquet",
+        models=f"{RESULTS}/models/{SHARD}.fits",
+    log:
+        f"{RESULTS}/logs/network/infer-{SHARD}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/infer_kinematics/{SHARD}.tsv"
+    params:
+        settings=settings_for("network.samples", "network.velocity_error_floor", "seed", "device"),
+        source=source_digest("network"),
+        weights=network_of,
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    conda:
+        "../envs/tullyflow.yaml"
+    shell:
+        "tullyflow infer --maps {input.maps:q} --targets {input.targets:q} --weights {params.weights:q} --settings {params.settings:q}"
+        " --out {output.kinematics:q} --models {output.models:q} > {log:q} 2>&1"

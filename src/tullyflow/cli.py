@@ -1,0 +1,196 @@
+"""The command `tullyflow`: parse, call one library function, write, exit. Stages in the order a galaxy walks."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from tullyflow import __version__
+from tullyflow.errors import TullyflowError
+
+__all__ = ["main"]
+
+_EPILOG = "Each stage is a command of its own; `snakemake --cores 2` runs them all. Settings: config/README.md."
+
+
+def _settings(args: argparse.Namespace, survey: str | None = None):
+    """Settings from the JSON of a rule (already laid over for the survey) or from a file."""
+    from tullyflow.settings import load_settings
+
+    settings = load_settings(args.settings)
+    if survey is None or str(args.settings).lstrip().startswith("{"):
+        return settings
+    return settings.for_survey(survey)
+
+
+def _survey_of(targets: Path) -> str:
+    from tullyflow.tables import TARGETS, read_table
+
+    return read_table(targets, TARGETS)["survey"].iloc[0]
+
+
+def _mock(args):
+    from tullyflow.surveys.mock import make_archive
+
+    make_archive(_settings(args), args.out, threads=args.threads)
+
+
+def _fetch(args):
+    from tullyflow.fetch.manifest import fetch_catalogue, fetch_shard
+
+    if args.targets:
+        fetch_shard(args.targets, _settings(args, _survey_of(args.targets)), args.out)
+    elif args.survey and args.release:
+        fetch_catalogue(args.survey, args.release, _settings(args, args.survey), args.out)
+    else:
+        raise TullyflowError("fetch: give --targets SHARD.parquet, or --survey and --release for the catalogues.")
+
+
+def _targets(args):
+    from tullyflow.surveys.catalogue import list_targets
+
+    list_targets(args.survey, args.release, args.manifest, _settings(args, args.survey), args.out, args.shard_size)
+
+
+def _maps(args):
+    from tullyflow.maps.shards import build_shard
+
+    build_shard(args.manifest, args.targets, _settings(args, _survey_of(args.targets)), args.out, threads=args.threads)
+
+
+def _pretrain(args):
+    from tullyflow.network.training import pretrain
+
+    pretrain(_settings(args, args.survey), args.out)
+
+
+def _train(args):
+    from tullyflow.network.training import train
+
+    train(args.maps, args.initial, _settings(args, args.survey), args.out)
+
+
+def _infer(args):
+    from tullyflow.network.inference import infer
+
+    infer(args.maps, args.targets, args.weights, _settings(args, _survey_of(args.targets)), args.out, args.models)
+
+
+def _threshold(args):
+    from tullyflow.relation.quality import freeze_threshold
+
+    freeze_threshold(args.kinematics, _settings(args), args.out)
+
+
+def _select(args):
+    from tullyflow.relation.quality import select_sample
+
+    select_sample(args.targets, args.maps, args.kinematics, args.threshold, _settings(args), args.out)
+
+
+def _merge(args):
+    from tullyflow.relation.quality import merge_samples
+
+    merge_samples(args.samples, args.out)
+
+
+def _relation(args):
+    from tullyflow.relation.tully_fisher import fit_relation
+
+    fit_relation(args.sample, args.relation, args.velocity, args.method, _settings(args), args.out)
+
+
+def _closure(args):
+    from tullyflow.relation.closure import check_closure
+
+    check_closure(args.sample, args.truth, args.relations, _settings(args), args.out)
+
+
+def _report(args):
+    from tullyflow.report.page import build_report
+
+    build_report(
+        sample_path=args.sample, relation_paths=args.relations, models_paths=args.models, maps_paths=args.maps,
+        network_dirs=args.networks, benchmarks_dir=args.benchmarks, closure_path=args.closure,
+        settings=_settings(args), out_dir=args.out,
+    )  # fmt: skip
+
+
+_OPTIONS = {
+    "out": dict(required=True, type=Path, help="file or folder to write"),
+    "manifest": dict(required=True, type=Path, help="manifest of fetched files (CSV)"),
+    "targets": dict(required=True, type=Path, help="target list of a shard (Parquet)"),
+    "maps": dict(required=True, type=Path, help="stamps of a shard (FITS)"),
+    "kinematics": dict(required=True, type=Path, help="kinematics of a shard (Parquet)"),
+    "threshold": dict(required=True, type=Path, help="frozen reconstruction threshold (JSON)"),
+    "sample": dict(required=True, type=Path, help="the merged sample (Parquet)"),
+    "weights": dict(required=True, type=Path, help="folder of a trained network"),
+    "models": dict(required=True, type=Path, help="FITS of models and rotation curves to write"),
+    "survey": dict(required=True, help="manga, sami, things or local"),
+    "release": dict(required=True, help="release, e.g. DR17; 'user' for local"),
+    "relation": dict(required=True, choices=["reverse", "forward", "r_band"], help="which relation"),
+    "velocity": dict(required=True, choices=["v_max", "v_22", "v_re", "v_rmax"], help="which velocity"),
+    "method": dict(required=True, choices=["lts", "mnr", "ols"], help="which fit"),
+    "truth": dict(required=True, type=Path, help="truth table of the mock archive (Parquet)"),
+    "threads": dict(type=int, default=1, help="processes (default 1)"),
+}
+
+
+def _many(what: str, required: bool = True) -> dict:
+    return dict(nargs="+" if required else "*", required=required, default=[], type=Path, help=what)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tullyflow", description="From survey maps to the Tully-Fisher relation.", epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"tullyflow {__version__}")
+    stages = parser.add_subparsers(title="stages, in the order a galaxy walks", metavar="STAGE", required=True)
+
+    def stage(name, function, summary, *options, **others):
+        sub = stages.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if name != "merge":
+            sub.add_argument("--settings", required=True, help="config file (YAML), or JSON of the sections used")
+        for option in options:
+            sub.add_argument(f"--{option}", **_OPTIONS[option])
+        for option, arguments in others.items():
+            sub.add_argument(f"--{option.replace('_', '-')}", **arguments)
+        sub.set_defaults(function=function)
+
+    optional = {key: {**_OPTIONS[key], "required": False} for key in ("targets", "survey", "release")}
+    stage("mock", _mock, "make a small archive of simulated galaxies in the surveys' own layouts", "out", "threads")
+    stage("fetch", _fetch, "fetch a shard's files, or the catalogues of a release; write the manifest", "out", **optional)
+    stage("targets", _targets, "list the galaxies of a release, in shards", "survey", "release", "manifest", "out",
+          shard_size=dict(type=int, default=200, help="galaxies per shard (default 200)"))  # fmt: skip
+    stage("maps", _maps, "mask, find the position angle, and cut 64x64 stamps", "manifest", "targets", "out", "threads")
+    stage("pretrain", _pretrain, "train a network on synthetic discs", "out", survey=optional["survey"])
+    stage("train", _train, "train a survey's network on its own stamps, without labels", "out", survey=optional["survey"],
+          maps=_many("stamps to train on (FITS)"), initial=dict(type=Path, help="folder of initial weights"))  # fmt: skip
+    stage("infer", _infer, "infer disc parameters with Monte-Carlo dropout errors", "maps", "targets", "weights", "out", "models")
+    stage("threshold", _threshold, "freeze the reconstruction cut of a survey", "out", kinematics=_many("kinematics (Parquet)"))
+    stage("select", _select, "apply every cut and correction to a shard; nobody is dropped",
+          "targets", "maps", "kinematics", "threshold", "out")  # fmt: skip
+    stage("merge", _merge, "put the samples of all shards into one table", "out", samples=_many("samples (Parquet)"))
+    stage("relation", _relation, "fit one Tully-Fisher relation", "sample", "relation", "velocity", "method", "out")
+    stage("closure", _closure, "compare a mock run with the truth it was made from", "sample", "truth", "out",
+          relations=_many("fits (JSON)"))  # fmt: skip
+    stage("report", _report, "write the HTML report", "sample", "out",
+          relations=_many("fits (JSON)"), models=_many("models (FITS)"), maps=_many("stamps (FITS)"),
+          networks=_many("folders of trained networks", required=False), benchmarks=dict(type=Path, help="folder of benchmarks"),
+          closure=dict(type=Path, help="closure table of a mock run (JSON)"))  # fmt: skip
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one stage; a `TullyflowError` ends as one line on stderr and exit code 2."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("tullyflow").setLevel(logging.INFO)
+    try:
+        args.function(args)
+    except TullyflowError as err:
+        print(f"tullyflow: {err}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
