@@ -1,12 +1,13 @@
 """What all rules share: the validated settings, the paths, and the functions that look things up."""
 
-import json
+import hashlib
 import sys
 from pathlib import Path
 
 from tullyflow.errors import TullyflowError
 from tullyflow.provenance import source_digest
 from tullyflow.settings import parse_settings, select_sections
+from tullyflow.surveys import SURVEYS
 
 
 def validated(config):
@@ -46,7 +47,7 @@ FITS = ["relation.clip", "relation.pivot_log_mstar", "relation.pivot_log_v", "re
 
 
 wildcard_constraints:
-    survey="[a-z]+",
+    survey="|".join(SURVEYS),
     release="[A-Za-z0-9]+",
     part=r"\d{3,}",
     initial="[0-9a-f]{12}",
@@ -120,3 +121,28 @@ def network_of(wildcards):
 
 
 NETWORKS = [f"{RESULTS}/network/{s}-{getattr(SETTINGS, s).train_release}" for s in SETTINGS.surveys]
+
+
+# A synthetic network depends on these settings alone: surveys that share them share one network.
+_ADAPTATION = {"initial_weights", "adapt", "epochs", "batch_size", "learning_rate", "decay", "decay_every", "samples", "early_stop", "velocity_error_floor"}
+
+
+def initial_settings(survey):
+    """JSON of what the synthetic network of a survey depends on."""
+    keys = [f"network.{key}" for key in type(SETTINGS.network).model_fields if key not in _ADAPTATION]
+    return select_sections(BY_SURVEY[survey], *keys, "seed", "device")
+
+
+def initial_name(survey):
+    """Name of that network: a digest of its settings."""
+    return hashlib.sha256(initial_settings(survey).encode()).hexdigest()[:12]
+
+
+def initial_weights(wildcards):
+    """Input function: the synthetic network a survey starts from, if it starts from one."""
+    if BY_SURVEY[wildcards.survey].network.initial_weights == "none":
+        return []
+    return f"{RESULTS}/network/initial-{initial_name(wildcards.survey)}/weights.safetensors"
+
+
+INITIAL = {initial_name(survey): survey for survey in SETTINGS.surveys}

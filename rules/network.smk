@@ -1,31 +1,3 @@
-import hashlib
-
-# The synthetic network depends on these settings alone: surveys that share them share one network.
-_INITIAL_KEYS = [
-    f"network.{key}"
-    for key in type(SETTINGS.network).model_fields
-    if key not in ("initial_weights", "adapt", "epochs", "batch_size", "learning_rate", "decay", "decay_every", "samples", "early_stop", "velocity_error_floor")
-]
-
-
-def initial_settings(survey):
-    return select_sections(BY_SURVEY[survey], *_INITIAL_KEYS, "seed", "device")
-
-
-def initial_name(survey):
-    return hashlib.sha256(initial_settings(survey).encode()).hexdigest()[:12]
-
-
-INITIAL = {initial_name(survey): survey for survey in SETTINGS.surveys}
-
-
-def initial_weights(wildcards):
-    """Input function: the synthetic network a survey starts from, if it starts from one."""
-    if BY_SURVEY[wildcards.survey].network.initial_weights == "none":
-        return []
-    return f"{RESULTS}/network/initial-{initial_name(wildcards.survey)}/weights.safetensors"
-
-
 rule pretrain_network:
     message:
         "Training a network on synthetic discs"
