@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "GALAXIES", "KINEMATICS", "MANIFEST", "PARAMETERS", "SAMPLE", "STAMP_HDUS", "TARGETS", "VELOCITIES",
+    "GALAXIES", "KINEMATICS", "MANIFEST", "PARAMETERS", "SAMPLE", "STAMP_HDUS", "TARGETS", "TRUTH", "VELOCITIES",
     "Column", "conform", "read_table", "whole_file", "write_table",
 ]  # fmt: skip
 
@@ -179,6 +179,24 @@ flag_sentences|s||the flags, for people
 
 
 SAMPLE = _sample()
+
+TRUTH = _columns("""
+galaxy|s||name of a mock galaxy
+survey|s||survey whose layout it has
+release|s||release
+hard_case|s||what was spoiled on purpose; empty for a normal galaxy
+expected_flags|s||galaxy flags, any one of which must be set; empty for none
+log_mstar|f|dex(Msun)|log10 stellar mass
+abs_mag_r|f|mag|absolute r magnitude
+v_max_kms|f|km/s|asymptotic rotation velocity put in
+inclination_deg|f|deg|inclination, 0 = face-on
+pa_deg|f|deg|position angle, N through E to the receding side
+v_sys_kms|f|km/s|systemic velocity from the zero of the galaxy's own map
+r_scale_arcsec|f|arcsec|scale length
+r_turn_arcsec|f|arcsec|turnover radius
+gas_dispersion_kms|f|km/s|velocity dispersion of the gas
+z|f||redshift
+""")
 
 STAMP_HDUS = ("INTENSITY", "INTENSITY_ERR", "VELOCITY", "VELOCITY_ERR", "DISPERSION", "DISPERSION_ERR", "MASK")
 
