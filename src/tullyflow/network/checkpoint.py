@@ -1,0 +1,102 @@
+"""Weights on disk: ``weights.safetensors`` and ``model.json`` that says what they are. No pickle."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import tullyflow
+from tullyflow.errors import ModelError
+from tullyflow.network.autoencoder import DiscAutoencoder
+from tullyflow.network.calibration import Calibration, identity
+from tullyflow.settings import Network
+from tullyflow.tables import whole_file
+
+__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+
+_FORMAT = "tullyflow network 1"
+_FIXED = ("architecture", "ranges", "log_scale", "velocity_norm", "beam_input")  # what weights learnt cannot be changed after
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with what belongs to it: calibrated errors, the galaxies it was trained on, and where its weights began."""
+
+    model: DiscAutoencoder
+    calibration: Calibration
+    trained_on: tuple[str, ...] = ()
+    origin: str = "random"
+
+
+def _parameter_counts(model: DiscAutoencoder) -> dict[str, int]:
+    encoders = {"intensity_encoder": model.intensity_encoder, "velocity_encoder": model.velocity_encoder}
+    return {name: sum(p.numel() for p in encoder.parameters()) for name, encoder in encoders.items()}
+
+
+def save_checkpoint(checkpoint: Checkpoint, out_dir: str | Path, seed: int) -> None:
+    """Write both files into ``out_dir``; the card is written last, so that it never describes weights that are not there."""
+    model, out_dir = checkpoint.model, Path(out_dir)
+    weights = out_dir / "weights.safetensors"
+    with whole_file(weights) as part:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, part)
+    names = sorted(checkpoint.trained_on)
+    card = {
+        "format": _FORMAT,
+        "architecture": model.network.architecture,
+        "parameters": _parameter_counts(model),
+        "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "origin": checkpoint.origin,
+        "network": model.network.model_dump(mode="json"),
+        "seed": seed,
+        "trained_on": names,
+        "trained_on_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        "calibration": checkpoint.calibration.to_json(),
+        "versions": {"tullyflow": tullyflow.__version__, **{lib: version(lib) for lib in ("torch", "numpy", "safetensors")}},
+    }
+    with whole_file(out_dir / "model.json") as part:
+        part.write_text(json.dumps(card, indent=1) + "\n")
+
+
+def _read_card(path: Path) -> dict:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; train the network first (tullyflow train).")
+    try:
+        card = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as err:
+        raise ModelError(f"{path}: not JSON ({err}); train the network again.") from err
+    if not isinstance(card, dict) or card.get("format") != _FORMAT:
+        raise ModelError(f"{path}: not the card of a network of this version ({_FORMAT!r}); train the network again.")
+    return card
+
+
+def load_checkpoint(weights_dir: str | Path, network: Network, device: torch.device) -> Checkpoint:
+    """Read weights made with the same architecture, ranges and norm as ``network``; the rest of ``network`` is taken as it is.
+
+    Raises `ModelError` with one sentence where a file is absent, is not ours, was changed, or was trained under other settings.
+    """
+    weights_dir = Path(weights_dir)
+    card = _read_card(weights_dir / "model.json")
+    asked = network.model_dump(mode="json")
+    for key in _FIXED:
+        if card.get("network", {}).get(key) != asked[key]:
+            raise ModelError(
+                f"{weights_dir}: these weights were trained with network.{key} = {card.get('network', {}).get(key)!r}, "
+                f"the settings say {asked[key]!r}; use the same, or train again."
+            )
+    weights = weights_dir / "weights.safetensors"
+    if not weights.is_file():
+        raise ModelError(f"{weights}: no such file; train the network again.")
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != card.get("weights_sha256"):
+        raise ModelError(f"{weights}: not the weights model.json describes (their digests differ); train the network again.")
+    model = DiscAutoencoder(network)
+    try:
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as err:
+        raise ModelError(f"{weights}: not weights of the architecture {network.architecture}: {' '.join(str(err).split())[:200]}.") from err
+    calibration = Calibration.from_json(card["calibration"]) if card.get("calibration") else identity()
+    return Checkpoint(model.to(device), calibration, tuple(card.get("trained_on", ())), card.get("origin", ""))

@@ -1,0 +1,261 @@
+"""Infer the kinematics of a shard: parameters with errors, reconstruction, velocities, model maps and rotation curves."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from astropy.io import fits
+
+from tullyflow import __version__
+from tullyflow.conventions import HALF_WIDTH, R_E_PER_SCALE_LENGTH
+from tullyflow.errors import ModelError
+from tullyflow.flags import GALAXY
+from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters, scale_to_data
+from tullyflow.network.batch import Stamps, resolve_device, stamps_of_shards
+from tullyflow.network.calibration import Calibration, scatter_of_samples
+from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
+from tullyflow.network.velocities import calibrated_samples, rotation_curve, velocity_at
+from tullyflow.settings import Settings
+from tullyflow.tables import KINEMATICS, PARAMETERS, TARGETS, VELOCITIES, read_table, whole_file, write_table
+
+__all__ = ["Posterior", "infer", "reconstruct", "sample_posterior"]
+
+log = logging.getLogger("tullyflow")
+
+_CHUNK = 64
+_AT_BOUND = 0.005  # of the range, as the network scales it
+_CURVE_POINTS = 32
+_PAPER_NORM = 500.0  # km/s: what the thesis scales velocity maps by, whatever the network's own norm
+_BOUND_FLAGS = (GALAXY.AT_BOUND_INCLINATION, GALAXY.AT_BOUND_R_SCALE, GALAXY.AT_BOUND_R_TURN, GALAXY.AT_BOUND_V_MAX)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Dropout samples (sample, galaxy, 4) in deg, fractions of the half-width and km/s; calibrated errors (galaxy, 4), deg and ln."""
+
+    samples: np.ndarray
+    errors: np.ndarray
+    at_bound: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of the samples (galaxy, 4), Dawson+2021 eq. 6."""
+        return self.samples.mean(axis=0)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Model maps (galaxy, y, x) and how well they fit, (galaxy,)."""
+
+    intensity: np.ndarray
+    velocity: np.ndarray
+    mse_intensity: np.ndarray
+    rms_velocity_kms: np.ndarray
+    chi2_velocity: np.ndarray
+    mse_over_v: np.ndarray
+
+
+def sample_posterior(
+    model: DiscAutoencoder, stamps: Stamps, calibration: Calibration, samples: int, generator: torch.Generator
+) -> Posterior:
+    """Draw Monte-Carlo dropout samples (Dawson+2021 section 2.7): the features once, only the heads ``samples`` times."""
+    drawn = [np.empty((samples, 0, 4))]
+    bounds = [np.empty((0, 4), dtype=bool)]
+    for start in range(0, len(stamps), _CHUNK):
+        part = stamps.select(slice(start, start + _CHUNK)).to(model.device)
+        parameters = model.sample(part, samples, generator).stack().double()
+        outputs = model.outputs_of(DiscParameters(*parameters.mean(dim=0).unbind(-1)), part.norm)
+        drawn.append(parameters.cpu().numpy())
+        bounds.append((outputs.abs() >= 1 - 2 * _AT_BOUND).cpu().numpy())
+    values = np.concatenate(drawn, axis=1)
+    _, scatter = scatter_of_samples(values)
+    return Posterior(values, calibration.errors(values.mean(axis=0)[:, 0], scatter), np.concatenate(bounds))
+
+
+@torch.no_grad()
+def reconstruct(model: DiscAutoencoder, stamps: Stamps, parameters: np.ndarray) -> Reconstruction:
+    """Draw the maps of parameters (galaxy, 4) and compare them with the stamps over the valid pixels.
+
+    The model's brightness is fitted or 1 at its peak as in training. ``chi2_velocity`` is per valid pixel, with
+    ``velocity_error_floor`` in quadrature. ``mse_over_v`` is the thesis's statistic (section 4.2.4): the mean squared residual of both
+    maps, the velocity scaled by 500 km/s, averaged as in training and divided by V_max sin i / 500 km/s.
+    """
+    network = model.network
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in Reconstruction.__dataclass_fields__}
+    for start in range(0, len(stamps), _CHUNK):
+        part = stamps.select(slice(start, start + _CHUNK)).to(model.device)
+        values = torch.as_tensor(parameters[start : start + _CHUNK], dtype=part.norm.dtype, device=model.device)
+        maps = model.decode(DiscParameters(*values.unbind(-1)), part.beam)
+        intensity = scale_to_data(maps.intensity, part) if network.intensity_scale == "fit" else maps.intensity
+        pixels = part.valid.sum((1, 2)).clamp(min=1)
+        squares = [torch.where(part.valid, d, 0).square().sum((1, 2)) for d in (intensity - part.intensity, maps.velocity - part.velocity)]
+        variance = part.velocity_err.square() + network.velocity_error_floor**2
+        chi2 = torch.where(part.valid, (maps.velocity - part.velocity).square() / variance, 0).sum((1, 2)) / pixels
+        over = float(part.valid[0].numel()) if network.mean_over == "all" else pixels
+        mse = (squares[0] + squares[1] / _PAPER_NORM**2) / 2 / over
+        fit = (intensity, maps.velocity, squares[0] / pixels, (squares[1] / pixels).sqrt(), chi2, mse / (values[:, 3] / _PAPER_NORM))
+        for name, value in zip(kept, fit, strict=True):
+            kept[name].append(value.cpu().numpy())
+    empty = {name: np.empty((0, 64, 64) if name in ("intensity", "velocity") else 0, np.float32) for name in kept}
+    return Reconstruction(**{name: np.concatenate([empty[name], *parts]) for name, parts in kept.items()})
+
+
+def _parameter_columns(samples: np.ndarray, errors: np.ndarray, at_bound: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of the four parameters from samples (sample, galaxy, 4) in arcsec; ``errors`` are deg and relative."""
+    mean, deviation = samples.mean(axis=0), samples - samples.mean(axis=0)
+    low, middle, high = np.percentile(samples, (16, 50, 84), axis=0)
+    columns = {}
+    for k, name in enumerate(PARAMETERS):
+        columns[name] = mean[:, k]
+        columns[f"{name}_std"] = samples[..., k].std(axis=0, ddof=1)
+        columns[f"{name}_mad"] = np.abs(deviation[..., k]).mean(axis=0)
+        columns |= {f"{name}_p16": low[:, k], f"{name}_p50": middle[:, k], f"{name}_p84": high[:, k]}
+        columns[f"{name}_err"] = errors[:, k] * (mean[:, k] if k else 1.0)
+        columns[f"{name}_at_bound"] = at_bound[:, k]
+        for j in range(k + 1, len(PARAMETERS)):
+            columns[f"cov_{name}_{PARAMETERS[j]}"] = (deviation[..., k] * deviation[..., j]).sum(axis=0) / (len(samples) - 1)
+    return columns
+
+
+def _write_models(path: Path, galaxies: pd.Series, maps: tuple[np.ndarray, np.ndarray], radii: np.ndarray, curves: np.ndarray) -> None:
+    primary = fits.PrimaryHDU()
+    primary.header["CREATOR"] = f"tullyflow {__version__}"
+    intensity, velocity = fits.ImageHDU(maps[0], name="MODEL_INTENSITY"), fits.ImageHDU(maps[1], name="MODEL_VELOCITY")
+    velocity.header["BUNIT"] = "km/s"
+    size = f"{_CURVE_POINTS}E"
+    names = galaxies.to_numpy().astype("U")
+    columns = [
+        fits.Column("galaxy", f"{max(1, names.dtype.itemsize // 4)}A", array=names),
+        fits.Column("radius_arcsec", size, unit="arcsec", array=radii),
+        *(fits.Column(f"v_rot_{p}", size, unit="km/s", array=c) for p, c in zip(("p16", "p50", "p84"), curves, strict=True)),
+    ]
+    hdus = fits.HDUList([primary, intensity, velocity, fits.BinTableHDU.from_columns(columns, name="CURVES")])
+    primary.header["EXTEND"] = True
+    for hdu in hdus:
+        hdu.add_checksum(when="no date, so that equal contents are equal files")
+    with whole_file(path) as part:
+        hdus.writeto(part)
+
+
+@dataclass(frozen=True)
+class _Used:
+    """Inclination the velocities use, its error and kind, and the sampled parameters that go with it."""
+
+    inclination_deg: np.ndarray
+    err_deg: np.ndarray
+    photometric: np.ndarray
+    mean: np.ndarray
+    samples: np.ndarray
+
+
+def _use_inclination(
+    galaxies: pd.DataFrame, mean: np.ndarray, errors: np.ndarray, samples: np.ndarray, generator: np.random.Generator
+) -> _Used:
+    """Put the photometric inclination and scale length where the intensity stamp was only photometry; samples are calibrated ones."""
+    photometric = (galaxies["flags"].to_numpy() & GALAXY.INTENSITY_FROM_PHOTOMETRY) != 0
+    phot, phot_err = (galaxies[c].to_numpy(float) for c in ("inclination_phot_deg", "inclination_phot_err_deg"))
+    photometric &= np.isfinite(phot)
+    phot_err = np.nan_to_num(phot_err)
+    used, used_err = np.where(photometric, phot, mean[:, 0]), np.where(photometric, phot_err, errors[:, 0])
+    drawn = phot + phot_err * generator.standard_normal(samples.shape[:2])
+    drawn = np.where(drawn > 90, 180 - drawn, drawn).clip(1, 90)
+    mean, samples = mean.copy(), samples.copy()
+    mean[:, 0] = used
+    samples[..., 0] = np.where(photometric, drawn, samples[..., 0])
+    return _Used(used, used_err, photometric, mean, samples)
+
+
+def _tabulate(
+    galaxies: pd.DataFrame, targets: pd.DataFrame, stamps: Stamps, checkpoint: Checkpoint, samples: int, seed: int
+) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
+    """Return the columns of usable galaxies, their model maps, curve radii and curves."""
+    model = checkpoint.model.eval()
+    posterior = sample_posterior(model, stamps, checkpoint.calibration, samples, torch.Generator().manual_seed(seed))
+    generator = np.random.default_rng(seed)
+    to_arcsec = np.ones((len(stamps), 4))
+    to_arcsec[:, 1:3] = (HALF_WIDTH * galaxies["stamp_scale_arcsec"].to_numpy(float))[:, None]
+    columns = _parameter_columns(posterior.samples * to_arcsec, posterior.errors, posterior.at_bound)
+    physical = posterior.mean * to_arcsec
+    stretched = calibrated_samples(posterior.samples * to_arcsec, posterior.errors, generator)
+    used = _use_inclination(galaxies, physical, posterior.errors, stretched, generator)
+    r_e = targets["r_e_arcsec"].to_numpy(float)
+    given = np.isfinite(r_e) & (r_e > 0)
+    r_scale = np.where(used.photometric & given, r_e / R_E_PER_SCALE_LENGTH, physical[:, 1])
+    decoded = posterior.mean.copy()
+    decoded[:, 0], decoded[:, 1] = used.inclination_deg, r_scale / to_arcsec[:, 1]
+    fit = reconstruct(model, stamps, decoded)
+    columns |= {
+        "inclination_kind": np.where(used.photometric, "photometric", "kinematic"),
+        "inclination_used_deg": used.inclination_deg,
+        "inclination_used_err_deg": used.err_deg,
+        "reconstruction_intensity": fit.mse_intensity,
+        "reconstruction_velocity_kms": fit.rms_velocity_kms,
+        "chi2_velocity": fit.chi2_velocity,
+        "mse_over_v": fit.mse_over_v,
+        "n_pixels": stamps.valid.sum((1, 2)).cpu().numpy(),
+    }
+    r_max = galaxies["r_max_arcsec"].to_numpy(float)
+    at = (np.full(len(stamps), np.inf), 2.2 * r_scale, np.where(given, r_e, R_E_PER_SCALE_LENGTH * r_scale), r_max)
+    for name, radius in zip(VELOCITIES, at, strict=True):
+        velocity = velocity_at(radius, used.mean, used.samples)
+        columns |= {f"{name}_kms": velocity.value_kms, f"{name}_kms_err": velocity.err_kms, f"log_{name}_err": velocity.log_err}
+    outermost = np.where(np.isfinite(r_max), r_max, to_arcsec[:, 1])
+    radii = outermost[:, None] * np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
+    return columns, (fit.intensity, fit.velocity), radii, rotation_curve(radii, used.samples)
+
+
+def infer(
+    maps_path: str | Path,
+    targets_path: str | Path,
+    weights_dir: str | Path,
+    settings: Settings,
+    out_path: str | Path,
+    models_path: str | Path,
+) -> None:
+    """Write ``tables.KINEMATICS`` for every target of a shard, and its model maps and rotation curves as FITS.
+
+    Galaxies without a usable stamp keep a row of NaN with the flag NOT_INFERRED beside the flags the maps gave them. Where the
+    intensity stamp was made from photometry, the velocities use the photometric inclination and scale length. Raises `ModelError`
+    where weights, maps and targets do not belong together.
+    """
+    from tullyflow.maps.shards import read_shard
+
+    shard, targets = read_shard(maps_path), read_table(targets_path, TARGETS)
+    galaxies = shard.galaxies.reset_index(drop=True)
+    if list(galaxies["galaxy"]) != list(targets["galaxy"]):
+        raise ModelError(f"{maps_path}: its galaxies are not those of {targets_path}, in order; build the maps of this shard again.")
+    checkpoint = load_checkpoint(weights_dir, settings.network, resolve_device(settings.device))
+    stamps, usable = stamps_of_shards([shard], settings.network.velocity_norm, settings.maps.velocity_err_default)
+    chosen = np.flatnonzero(usable)
+    stamps = stamps.select(torch.from_numpy(chosen))
+    part = galaxies.iloc[chosen].reset_index(drop=True)
+    columns, maps, radii, curves = _tabulate(
+        part, targets.iloc[chosen].reset_index(drop=True), stamps, checkpoint, settings.network.samples, settings.seed
+    )
+    table = pd.DataFrame(columns, index=chosen).reindex(np.arange(len(galaxies)))
+    for name in ("survey", "release", "shard", "galaxy"):
+        table.insert(0, name, galaxies[name])
+    table["mode"] = np.where(galaxies["galaxy"].isin(checkpoint.trained_on), "combined", "blind")
+    flags, messages = galaxies["flags"].to_numpy(np.int64), galaxies["messages"].fillna("").to_numpy(object)
+    flags = flags | np.where(usable, 0, GALAXY.NOT_INFERRED)
+    for k, (name, flag) in enumerate(zip(PARAMETERS, _BOUND_FLAGS, strict=True)):
+        photometric = (table["inclination_kind"] == "photometric").to_numpy() & (k < 2)
+        flags = flags | np.where(table[f"{name}_at_bound"].eq(True).to_numpy() & ~photometric, flag, 0)
+    table["flags"], table["messages"] = flags, messages
+    write_table(out_path, table, KINEMATICS)
+    whole = [np.full((len(galaxies), 64, 64), np.nan, np.float32) for _ in maps]
+    r_all = np.full((len(galaxies), _CURVE_POINTS), np.nan, np.float32)
+    c_all = np.full((3, len(galaxies), _CURVE_POINTS), np.nan, np.float32)
+    for target, source in zip(whole, maps, strict=True):
+        target[chosen] = source
+    r_all[chosen], c_all[:, chosen] = radii, curves
+    _write_models(Path(models_path), galaxies["galaxy"], (whole[0], whole[1]), r_all, c_all)
+    log.info(
+        "%s: %d of %d galaxies inferred; median inclination error %.1f deg, median V error %.0f %%, %d at a bound of V_max",
+        Path(maps_path).stem, len(chosen), len(galaxies), np.nanmedian(columns["inclination_deg_err"]) if len(chosen) else np.nan,
+        100 * np.nanmedian(columns["v_max_kms_err"] / columns["v_max_kms"]) if len(chosen) else np.nan,
+        int((flags & GALAXY.AT_BOUND_V_MAX != 0).sum()),
+    )  # fmt: skip

@@ -1,0 +1,66 @@
+"""Rotation velocities at defined radii, corrected for inclination, with the calibrated errors of all they are made of."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tullyflow.disc.profiles import rotation_velocity
+
+__all__ = ["Velocity", "calibrated_samples", "rotation_curve", "velocity_at"]
+
+_SMALLEST_INCLINATION = 1.0  # deg: V sin i / sin i stays finite
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """Velocity, its 1 sigma (km/s) and the 1 sigma of its log10 (dex), each (galaxy,)."""
+
+    value_kms: np.ndarray
+    err_kms: np.ndarray
+    log_err: np.ndarray
+
+
+def calibrated_samples(samples: np.ndarray, errors: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Stretch samples (sample, galaxy, 4) to calibrated widths (galaxy, 4) about their means, correlations kept.
+
+    Inclination is stretched in degrees, lengths and velocity in ln, where ``errors`` are relative. A parameter without scatter
+    (at a bound) gets normal deviates of its error. Inclinations beyond 90 are the same disc seen from below: reflected.
+    """
+    logs = np.concatenate([samples[..., :1], np.log(samples[..., 1:])], axis=-1)
+    mean = samples.mean(axis=0)
+    centre = np.concatenate([mean[:, :1], np.log(mean[:, 1:])], axis=1)
+    deviation = logs - logs.mean(axis=0)
+    scatter = deviation.std(axis=0)
+    flat = scatter < 1e-6
+    unit = np.where(flat, generator.standard_normal(samples.shape), deviation / np.where(flat, 1.0, scatter))
+    stretched = centre + unit * errors
+    inclination = stretched[..., :1]
+    inclination = np.where(inclination > 90, 180 - inclination, inclination).clip(_SMALLEST_INCLINATION, 90)
+    return np.concatenate([inclination, np.exp(stretched[..., 1:])], axis=-1)
+
+
+def _curve(radius: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+    """V(R) of parameters (..., 4): inclination (deg), r_scale, r_turn (unit of ``radius``), V_max sin i (km/s)."""
+    import torch
+
+    sin = np.sin(np.radians(parameters[..., 0].clip(_SMALLEST_INCLINATION, 90)))
+    asymptote, r_turn = (torch.as_tensor(np.ascontiguousarray(p)) for p in (parameters[..., 3] / sin, parameters[..., 2]))
+    radius = torch.as_tensor(np.broadcast_to(radius, parameters.shape[:-1]).copy())
+    return rotation_velocity(radius, asymptote, r_turn).numpy()
+
+
+def velocity_at(radius_arcsec: np.ndarray, mean: np.ndarray, samples: np.ndarray) -> Velocity:
+    """Return V at a radius (galaxy,), inf for the asymptote, of mean parameters (galaxy, 4) and samples (sample, galaxy, 4).
+
+    The value is the mean parameters' own; the errors are half the 16-84 % range of the samples. A NaN radius or parameter gives NaN.
+    """
+    value, drawn = _curve(radius_arcsec, mean), _curve(radius_arcsec, samples)
+    low, high = np.percentile(drawn, (15.865, 84.135), axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Velocity(value, (high - low) / 2, np.log10(high / low) / 2)
+
+
+def rotation_curve(radius_arcsec: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Return the 16th, 50th and 84th percentile of V(R), (3, galaxy, radius), at radii (galaxy, radius)."""
+    drawn = _curve(radius_arcsec, samples[:, :, None, :].repeat(radius_arcsec.shape[1], axis=2))
+    return np.percentile(drawn, (16, 50, 84), axis=0)
