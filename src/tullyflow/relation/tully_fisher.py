@@ -1,0 +1,148 @@
+"""One relation, one velocity, one fit: from the merged sample to its JSON."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from tullyflow.errors import RelationError
+from tullyflow.relation.line import LineFit
+from tullyflow.relation.lts import fit_lts
+from tullyflow.relation.record import write_record
+from tullyflow.relation.regression import fit_mnr, fit_ols
+from tullyflow.settings import Relation, Settings
+from tullyflow.tables import SAMPLE, VELOCITIES, read_table
+
+__all__ = ["Method", "RelationName", "RelationPoints", "fit_line", "fit_relation", "relation_points"]
+
+_LOG = logging.getLogger("tullyflow")
+_NO_ERR = 1e-4  # dex or mag: stands for an error that the settings put at zero, beside galaxies that have one
+
+RelationName = Literal["reverse", "forward", "r_band"]
+Method = Literal["lts", "mnr", "ols"]
+
+
+@dataclass(frozen=True)
+class RelationPoints:
+    """What a relation is fitted to; arrays (galaxy,). ``x_name``, ``y_name`` say what was taken the logarithm of.
+
+    ``rows`` are the index labels of the sample, ``n_missing`` the used galaxies without a finite x, y or velocity error.
+    """
+
+    rows: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    x_err: np.ndarray
+    y_err: np.ndarray
+    x_name: str
+    y_name: str
+    pivot: float
+    drift: str
+    n_missing: int
+
+
+def _velocity(sample: pd.DataFrame, velocity: str, relation: Relation) -> tuple[np.ndarray, np.ndarray, str, str]:
+    """log10 of the velocity (km/s), its 1 sigma (dex), its name, and the drift correction it carries."""
+    kind = "" if relation.drift == "off" else "_circ"
+    v = sample[f"{velocity}{kind}_kms"].to_numpy(dtype=float)
+    log_v = np.log10(v, out=np.full(v.shape, np.nan), where=v > 0)
+    differs = np.nan_to_num(v) != np.nan_to_num(sample[f"{velocity}_kms"].to_numpy(dtype=float))
+    log_v_err = sample[f"log_{velocity}{kind}_err"].to_numpy(dtype=float)
+    return log_v, log_v_err, f"log10({velocity}{kind}_kms)", relation.drift if differs.any() else "off"
+
+
+def relation_points(sample: pd.DataFrame, relation: RelationName, velocity: str, settings: Settings) -> RelationPoints:
+    """Take the used galaxies' x and y of a relation.
+
+    ``reverse`` is log V on log M*, ``forward`` log M* on log V, ``r_band`` M_r on log V. The velocity is the
+    drift-corrected one unless ``relation.drift`` is off. A mass without an error gets ``relation.log_mstar_err``.
+    A pivot that is null in the settings is the median of x. Galaxies with a NaN are left out and counted.
+
+    Raises `RelationError` for an unknown relation or velocity. Source: thesis eqs 4.5-4.7.
+    """
+    cuts = settings.relation
+    if velocity not in VELOCITIES:
+        raise RelationError(f"relation: unknown velocity {velocity!r}; known: {', '.join(VELOCITIES)}.")
+    chosen = sample[sample["used"]]
+    log_v, log_v_err, v_name, drift = _velocity(chosen, velocity, cuts)
+    mass = chosen["log_mstar"].to_numpy(dtype=float)
+    mass_err = chosen["log_mstar_err"].to_numpy(dtype=float)
+    mass_err = np.where(mass_err > 0, mass_err, max(cuts.log_mstar_err, _NO_ERR))
+    magnitude = chosen["abs_mag_r"].to_numpy(dtype=float)
+    v_axis, mass_axis = (log_v, log_v_err, v_name), (mass, mass_err, "log_mstar")
+    magnitude_axis = (magnitude, np.full(magnitude.shape, max(cuts.abs_mag_err, _NO_ERR)), "abs_mag_r")
+    axes = {
+        "reverse": (mass_axis, v_axis, cuts.pivot_log_mstar),
+        "forward": (v_axis, mass_axis, cuts.pivot_log_v),
+        "r_band": (v_axis, magnitude_axis, cuts.pivot_log_v),
+    }
+    if relation not in axes:
+        raise RelationError(f"relation: unknown relation {relation!r}; known: {', '.join(axes)}.")
+    (x, x_err, x_name), (y, y_err, y_name), pivot = axes[relation]
+    known = np.isfinite(x) & np.isfinite(y) & (log_v_err > 0) & np.isfinite(log_v_err)
+    x, y, x_err, y_err = (values[known] for values in (x, y, x_err, y_err))
+    if pivot is None:
+        pivot = float(np.median(x)) if x.size else float("nan")
+    rows = chosen.index.to_numpy()[known]
+    return RelationPoints(rows, x, y, x_err, y_err, x_name, y_name, float(pivot), drift, int((~known).sum()))
+
+
+def fit_line(points: RelationPoints, method: Method, settings: Settings) -> LineFit:
+    """Fit the points by one method with the seed of the settings; raise `RelationError` where that is impossible."""
+    rng = np.random.default_rng(settings.seed)
+    data = (points.x, points.y, points.x_err, points.y_err, points.pivot)
+    if method == "lts":
+        return fit_lts(*data, clip=settings.relation.clip, rng=rng)
+    if method == "mnr":
+        return fit_mnr(*data, rng=rng)
+    if method == "ols":
+        return fit_ols(*data)
+    raise RelationError(f"relation: unknown method {method!r}; known: lts, mnr, ols.")
+
+
+def fit_relation(
+    sample_path: str | Path,
+    relation: RelationName,
+    velocity: str,
+    method: Method,
+    settings: Settings,
+    out_path: str | Path,
+    survey: str | None = None,
+) -> dict:
+    """Fit one relation to the used galaxies of the merged sample (of one survey where given) and write it as JSON.
+
+    The file holds relation, method, x, y, velocity, drift, pivot, slope, intercept and scatter with errors, their
+    covariance, rms, n_used, n_outliers, n_missing, surveys and the outliers' names. Where no line can be fitted it holds
+    ``error``, one sentence, and the number of galaxies there were: the report is still made.
+
+    Raises `CatalogueError` for an unreadable sample, `RelationError` for an unknown relation, velocity or method.
+    """
+    if method not in ("lts", "mnr", "ols"):
+        raise RelationError(f"relation: unknown method {method!r}; known: lts, mnr, ols.")
+    sample = read_table(sample_path, SAMPLE)
+    if survey is not None:
+        sample = sample[sample["survey"] == survey]
+    points = relation_points(sample, relation, velocity, settings)
+    record = {
+        "relation": relation, "method": method, "velocity": velocity, "drift": points.drift, "x": points.x_name, "y": points.y_name,
+        "pivot": points.pivot, "n_missing": points.n_missing, "surveys": sorted(sample.loc[points.rows, "survey"].unique()),
+    }  # fmt: skip
+    try:
+        fit = fit_line(points, method, settings)
+    except RelationError as err:
+        record |= {"error": str(err), "n_used": int(points.x.size)}
+        _LOG.warning("%s %s %s: %s", relation, velocity, method, err)
+    else:
+        names = ("slope", "slope_err", "intercept", "intercept_err", "covariance", "scatter", "scatter_err", "rms", "n_used", "n_outliers")
+        record |= {name: getattr(fit, name) for name in names}
+        record["outliers"] = sorted(sample.loc[points.rows[~fit.used], "galaxy"])
+        _LOG.info(
+            "%s %s %s: slope %.4f ± %.4f, intercept %.4f ± %.4f at %.3f, scatter %.3f, rms %.3f, %d used, %d outliers",
+            relation, velocity, method, fit.slope, fit.slope_err, fit.intercept, fit.intercept_err, fit.pivot, fit.scatter, fit.rms,
+            fit.n_used, fit.n_outliers,
+        )  # fmt: skip
+    write_record(out_path, record)
+    return record
