@@ -75,6 +75,7 @@ path|s||where it is
 status|s||ok, missing (the archive says it does not exist) or failed
 http_status|i||last HTTP status, 0 where none
 bytes|i|byte|length
+mtime_ns|i|ns|modification time when the digest was made
 sha256|s||digest of the content
 tries|i||tries made
 message|s||why, where not ok

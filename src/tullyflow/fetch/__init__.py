@@ -1,0 +1,1 @@
+"""Bring files here whole, and keep an honest list of what was found."""

@@ -1,0 +1,144 @@
+"""One product: find it under its addresses or the mirror, link or download it, and say what became of it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
+
+from tullyflow.fetch.verify import problem_with, sha256_of
+from tullyflow.settings import Fetch
+from tullyflow.surveys import Product
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["candidates", "fetch_file"]
+
+
+def candidates(product: Product, mirror: str | None) -> list[str | Path]:
+    """Where to look, in order: a Path for a local file, a text for an http address.
+
+    With a mirror (a folder, file:// or http(s)://) ``scheme://host/path`` becomes ``{mirror}/host/path``; a file:// address is
+    always itself. ``archive://`` addresses exist under a mirror only.
+    """
+    found: list[str | Path] = []
+    for url in product.urls:
+        parts = urlsplit(url)
+        path = PurePosixPath(unquote(parts.path).lstrip("/"))
+        if parts.scheme == "file":
+            found.append(Path(unquote(parts.path)))
+        elif ".." in path.parts or parts.netloc in ("", "..", "."):
+            continue
+        elif mirror is None:
+            found += [url] if parts.scheme in ("http", "https") else []
+        elif urlsplit(mirror).scheme in ("http", "https"):
+            found.append(f"{mirror.rstrip('/')}/{parts.netloc}/{quote(str(path))}")
+        else:
+            base = Path(unquote(urlsplit(mirror).path)) if mirror.startswith("file://") else Path(mirror)
+            found.append(base.absolute() / parts.netloc / path)
+    return list(dict.fromkeys(found))
+
+
+def fetch_file(
+    product: Product,
+    destination: str | Path,
+    fetch: Fetch,
+    mirror: str | None = None,
+    *,
+    previous: Mapping | None = None,
+    client: "httpx.Client | None" = None,
+) -> dict:
+    """Bring one product to ``destination``; return its row of ``tables.MANIFEST``.
+
+    A local file is linked (its content is the reader's business); a remote one is downloaded and checked. A file that is
+    here already is kept without a request: by size and time where ``previous`` (its row of an earlier manifest) knows it,
+    else after it was checked and its digest taken again. Status ``missing`` means that every address says the file does not exist.
+    Raises nothing for what goes wrong with one file: that is status ``failed`` and its message.
+    """
+    destination = Path(destination)
+    row = {
+        "galaxy": product.galaxy, "product": product.product, "url": product.urls[0] if product.urls else "", "path": str(destination),
+        "status": "failed", "http_status": 0, "bytes": 0, "mtime_ns": 0, "sha256": "", "tries": 0, "message": "",
+    }  # fmt: skip
+    try:
+        return row | _fetch(product, destination, fetch, candidates(product, mirror), previous, client)
+    except OSError as err:
+        return row | {"message": f"{err.filename or destination}: {err.strerror or err}"}
+
+
+def _fetch(product: Product, destination: Path, fetch: Fetch, places: list, previous: Mapping | None, client) -> dict:
+    local = [place for place in places if isinstance(place, Path)]
+    here = next((place for place in local if place.is_file()), None)
+    if here is not None:
+        _link(here, destination)
+        return {"url": here.as_uri(), "status": "ok", **_content(destination, previous, product.sha256)}
+    if destination.is_symlink():  # points to a file of another mirror, or to one that is gone
+        destination.unlink()
+    elif destination.is_file():
+        kept = _keep(destination, previous, product)
+        if kept:
+            return kept
+    remote = [place for place in places if isinstance(place, str)]
+    if not remote:
+        where = ", ".join(map(str, local[:2])) or "an archive folder (setting mirror)"
+        return {"status": "missing", "message": f"not found: {where}{' ...' if len(local) > 2 else ''}"}
+    return _download(product, destination, fetch, remote, client)
+
+
+def _download(product: Product, destination: Path, fetch: Fetch, remote: list[str], client) -> dict:
+    from tullyflow.fetch.download import download, open_client
+
+    own = client is None
+    client = client or open_client(fetch)
+    tries, answers = 0, []
+    try:
+        for url in remote:
+            answer = download(client, url, destination, fetch, product.sha256)
+            tries += answer.tries
+            if answer.status == "ok":
+                found = {"url": url, "status": "ok", "http_status": answer.http_status, "tries": tries}
+                return found | _content(destination, None, product.sha256)
+            answers.append((url, answer))
+    finally:
+        if own:
+            client.close()
+    # a mirror that could not answer outweighs one that says the file does not exist
+    url, worst = next(((url, answer) for url, answer in answers if answer.status == "failed"), answers[0])
+    return {"url": url, "status": worst.status, "http_status": worst.http_status, "tries": tries, "message": worst.message}
+
+
+def _link(source: Path, destination: Path) -> None:
+    """Make ``destination`` a symbolic link to the file, under its final name at once."""
+    if destination.is_symlink() and os.readlink(destination) == str(source):
+        return
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    part = destination.with_name(f".{destination.name}.{os.getpid()}.link")
+    part.unlink(missing_ok=True)
+    part.symlink_to(source)
+    os.replace(part, destination)
+
+
+def _content(path: Path, previous: Mapping | None, sha256: str) -> dict:
+    """Length, time and digest of a file; the digest is taken over from ``previous`` where length and time are the same."""
+    stat = path.stat()
+    same = previous is not None and previous["status"] == "ok" and previous["sha256"]
+    if same and (int(previous["bytes"]), int(previous["mtime_ns"])) == (stat.st_size, stat.st_mtime_ns):
+        digest = previous["sha256"]
+    else:
+        digest = sha256_of(path)
+    if sha256 and digest != sha256.lower():
+        return {"status": "failed", "bytes": stat.st_size, "message": f"{path}: SHA-256 is not the expected {sha256[:12]}..."}
+    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}
+
+
+def _keep(destination: Path, previous: Mapping | None, product: Product) -> dict | None:
+    """Row of a downloaded file that is here already; None where it has to be fetched again."""
+    content = _content(destination, previous, product.sha256)
+    if content.get("status") == "failed":
+        return None
+    known = previous is not None and previous["status"] == "ok" and previous["sha256"] == content["sha256"]
+    if not known and problem_with(destination, destination.name, product.sha256):
+        return None
+    past = {"url": str(previous["url"]), "http_status": int(previous["http_status"]), "tries": int(previous["tries"])} if known else {}
+    return {"status": "ok", **past, **content}

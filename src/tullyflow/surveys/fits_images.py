@@ -1,0 +1,154 @@
+"""Open a galaxy's FITS file so that whatever is wrong with it becomes that galaxy's flag.
+
+Shared by the readers: a truncated file, a wrong checksum of a gzip stream or a file that is not FITS raises
+`DataError` with UNREADABLE_FILE, an absent extension or line with MISSING_HDU, a map without sky axes with NO_WCS.
+"""
+
+import gzip
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+from tullyflow.errors import DataError
+from tullyflow.flags import GALAXY
+
+__all__ = ["celestial_wcs", "channel_of_line", "image", "image_hdu", "open_fits", "path_of", "pixel_scale_arcsec", "sky_wcs"]
+
+_BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, struct.error, zlib.error)
+
+
+def path_of(paths: Mapping[str, Path], product: str, galaxy: str) -> Path:
+    """Path of a product; raise `DataError` (MISSING_FILE) where it was not fetched."""
+    if product not in paths or not Path(paths[product]).exists():
+        raise DataError(GALAXY.MISSING_FILE, f"{galaxy}: there is no file for {product}.")
+    return Path(paths[product])
+
+
+@contextmanager
+def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
+    """Open a FITS file, gzipped or not, whatever its suffix.
+
+    A gzipped file is inflated in one go: that checks its CRC and is faster than astropy's seeks in the stream.
+    Errors inside the block that stem from broken bytes become `DataError` (UNREADABLE_FILE) too.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            with open(path, "rb") as handle:
+                zipped = handle.read(2) == b"\x1f\x8b"
+            source = io.BytesIO(gzip.decompress(path.read_bytes())) if zipped else path
+            with fits.open(source, memmap=not zipped) as hdus:
+                yield hdus
+    except DataError:
+        raise
+    except FileNotFoundError as err:
+        raise DataError(GALAXY.MISSING_FILE, f"{path}: no such file.") from err
+    except _BROKEN as err:
+        raise DataError(GALAXY.UNREADABLE_FILE, f"{path.name}: truncated or not FITS ({type(err).__name__}: {_line(err)}).") from err
+
+
+def _line(err: BaseException) -> str:
+    return " ".join(str(err).split())[:160]
+
+
+def image_hdu(hdus: fits.HDUList, key: str | int, path: Path):
+    """The image extension of that EXTNAME or number; raise `DataError` (MISSING_HDU) where it is absent or no image.
+
+    An empty key takes the first HDU that holds an image. Two extensions of one name are refused.
+    """
+    if key == "":
+        found = [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS", 0) >= 2]
+    elif isinstance(key, int) or str(key).isdigit():
+        found = [hdu for hdu in [hdus[int(key)]] if hdu.is_image] if int(key) < len(hdus) else []
+    else:
+        found = [hdus[key]] if key in hdus and hdus[key].is_image else []
+        if found and sum(_same_name(hdu, key) for hdu in hdus[: hdus.index_of(key) + 1]) > 1:
+            raise DataError(GALAXY.MISSING_HDU, f"{path.name}: two extensions are called {key}.")
+    if not found or found[0].header.get("NAXIS", 0) == 0:
+        names = ", ".join(hdu.name or str(k) for k, hdu in enumerate(hdus)) or "none"
+        raise DataError(GALAXY.MISSING_HDU, f"{path.name}: no image extension {key!r}; there are {names[:200]}.")
+    return found[0]
+
+
+def _same_name(hdu, key: str) -> bool:
+    return hdu.name.upper() == str(key).upper()
+
+
+def image(hdu, path: Path, plane: int | None = None, dtype: type = float) -> np.ndarray:
+    """Pixels of an image extension as a native (y, x) array; ``plane`` is 0-based along the third axis.
+
+    Without ``plane`` axes of length one are dropped. Raises `DataError`: UNREADABLE_FILE where the file ends too soon,
+    MISSING_HDU where the image has not two axes.
+    """
+    where = hdu.fileinfo()
+    if where is not None and hdu.size:
+        handle = where["file"]
+        end = handle.size or 0
+        if end and where["datLoc"] + hdu.size > end:
+            raise DataError(GALAXY.UNREADABLE_FILE, f"{path.name}: truncated: {hdu.name or 'image'} ends after the file does.")
+    try:
+        pixels = hdu.data
+    except _BROKEN as err:
+        raise DataError(GALAXY.UNREADABLE_FILE, f"{path.name}: {hdu.name or 'image'} cannot be read ({_line(err)}).") from err
+    if plane is not None and pixels.ndim == 3:
+        if plane >= len(pixels):
+            raise DataError(GALAXY.MISSING_HDU, f"{path.name}: {hdu.name} has {len(pixels)} planes, plane {plane + 1} is needed.")
+        pixels = pixels[plane]
+    while pixels.ndim > 2 and 1 in pixels.shape[: pixels.ndim - 2]:
+        pixels = pixels.squeeze(axis=pixels.shape.index(1))
+    if pixels.ndim != 2:
+        raise DataError(GALAXY.MISSING_HDU, f"{path.name}: {hdu.name or 'image'} has axes {pixels.shape}; a map has two.")
+    return np.array(pixels, dtype=dtype)
+
+
+def channel_of_line(header: fits.Header, line: str, path: Path) -> int:
+    """0-based channel whose C## key names ``line``; raise `DataError` (MISSING_HDU) unless exactly one does."""
+    names = {key: str(value).strip() for key, value in header.items() if key[:1] == "C" and key[1:].isdigit()}
+    found = [key for key, name in names.items() if name == line]
+    if len(found) != 1:
+        extension = header.get("EXTNAME", "image")
+        raise DataError(
+            GALAXY.MISSING_HDU,
+            f"{path.name}: {len(found)} channels of {extension} are called {line}, one is needed; found {', '.join(names.values())[:200]}.",
+        )
+    return int(found[0][1:]) - 1
+
+
+def celestial_wcs(header: fits.Header, path: Path) -> WCS:
+    """Sky axes (2-D) of a header; raise `DataError` (NO_WCS) where there are none or they are degenerate."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wcs = WCS(header).celestial
+            scales = proj_plane_pixel_scales(wcs) if wcs.naxis == 2 else np.zeros(2)
+    except Exception as err:  # wcslib's errors share no base class
+        raise DataError(GALAXY.NO_WCS, f"{path.name}: the sky axes cannot be used ({_line(err)}).") from err
+    if not (wcs.naxis == 2 and np.all(np.isfinite(scales)) and np.all(scales > 0) and np.all(np.isfinite(wcs.wcs.crval))):
+        raise DataError(GALAXY.NO_WCS, f"{path.name}: the header has no sky axes (CTYPE RA/DEC).")
+    return wcs
+
+
+def pixel_scale_arcsec(wcs: WCS) -> float:
+    """Pixel size (arcsec): the geometric mean of both axes."""
+    return float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs))) * 3600)
+
+
+def sky_wcs(ra_deg: float, dec_deg: float, scale_arcsec: float, centre: tuple[float, float]) -> WCS:
+    """A plane with north up and east left around a position; an unknown position is the origin of the sky."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.cdelt = [-scale_arcsec / 3600, scale_arcsec / 3600]
+    wcs.wcs.crpix = [centre[0] + 1, centre[1] + 1]
+    wcs.wcs.crval = [ra_deg, dec_deg] if np.isfinite([ra_deg, dec_deg]).all() else [0.0, 0.0]
+    return wcs

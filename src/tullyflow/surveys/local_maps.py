@@ -1,0 +1,174 @@
+"""Read the maps of one row of a user's catalogue, saying aloud whatever had to be assumed."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tullyflow.errors import DataError
+from tullyflow.flags import GALAXY, PIXEL
+from tullyflow.settings import Settings
+from tullyflow.surveys import GalaxyMaps
+from tullyflow.surveys.cubes import centre_from_position
+from tullyflow.surveys.fits_images import celestial_wcs, image, image_hdu, open_fits, path_of, pixel_scale_arcsec, sky_wcs
+
+__all__ = ["read_maps"]
+
+log = logging.getLogger("tullyflow")
+
+_LARGEST_KMS = 1e5  # beyond this a value is no velocity of a galaxy
+_FEWEST_NEGATIVE = 20  # pixels below zero needed to tell the noise of an intensity map
+
+
+def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings: Settings) -> GalaxyMaps:
+    """Maps of one galaxy from files named in ``row`` (the catalogue's line).
+
+    Blank values (``maps.blank``) are NaN everywhere; a velocity that is not finite or above 1e5 km/s is NO_VALUE. Velocities
+    are km/s, or m/s where BUNIT says so. Without an error map one constant error is used (NO_ERROR_MAP). Without intensity
+    the photometry must describe a disc (INTENSITY_FROM_PHOTOMETRY), else NO_PHOTOMETRY. An intensity without errors takes
+    the noise its negative pixels show, where there are enough of them; else pixels without flux are LOW_SNR. The dispersion is
+    taken as free of the instrument.
+    The field of view is unknown: ``fov_pixels`` counts the pixels with a velocity.
+    Raises `DataError`: MISSING_FILE, UNREADABLE_FILE, MISSING_HDU (extension absent, or maps of different size), NO_WCS.
+    """
+    galaxy = str(target["galaxy"])
+    flags, messages = 0, []
+    velocity, header, path, mock = _read(paths, "velocity", row, galaxy, settings)
+    factor, said = _to_kms(header)
+    messages += said
+    velocity = velocity * factor
+    velocity[np.abs(velocity) > _LARGEST_KMS] = np.nan
+
+    def further(name: str) -> np.ndarray | None:
+        return _optional(name, velocity.shape, paths, row, galaxy, settings)
+
+    velocity_err = further("velocity_err")
+    if velocity_err is None:
+        velocity_err = np.full(velocity.shape, settings.maps.velocity_err_default)
+        flags |= GALAXY.NO_ERROR_MAP
+        messages.append(f"No velocity errors: {settings.maps.velocity_err_default:g} km/s everywhere.")
+    else:
+        velocity_err = np.where(velocity_err > 0, velocity_err * factor, np.nan)
+    wcs, scale = _sky(header, row, target, velocity.shape, path)
+    if "CTYPE1" not in header:
+        messages.append(f"No sky axes in the file: north up, east left and {scale:g} arcsec pixels assumed (pixel_scale_arcsec).")
+    centre, said = _centre(wcs, row, target, velocity.shape)
+    messages += [said] if said else []
+
+    intensity = further("intensity")
+    intensity_err = further("intensity_err")
+    if intensity is None:
+        disc = np.isfinite([float(target.get(k, np.nan)) for k in ("axis_ratio", "r_e_arcsec")]).all()
+        flags |= GALAXY.INTENSITY_FROM_PHOTOMETRY if disc else GALAXY.NO_PHOTOMETRY
+    elif intensity_err is None:
+        intensity_err, said = _noise(intensity)
+        messages.append(said)
+    dispersion = further("dispersion")
+    dispersion_err = further("dispersion_err")
+
+    mask = np.zeros(velocity.shape, dtype=np.int32)
+    mask[~np.isfinite(velocity + velocity_err)] |= PIXEL.NO_VALUE
+    if intensity is not None:
+        mask[~np.isfinite(intensity)] |= PIXEL.NO_VALUE
+        if intensity_err is None:
+            mask[intensity <= 0] |= PIXEL.LOW_SNR
+    flags |= GALAXY.MOCK if mock else 0
+    return GalaxyMaps(
+        galaxy=galaxy, velocity=velocity, velocity_err=velocity_err, mask=mask, wcs=wcs, centre=centre, pixel_scale_arcsec=scale,
+        intensity=intensity, intensity_err=intensity_err, intensity_unit=_unit(paths, row, galaxy),
+        dispersion_sq=None if dispersion is None else dispersion**2,
+        dispersion_sq_err=None if dispersion is None or dispersion_err is None else 2 * dispersion * dispersion_err,
+        stellar_velocity=further("stellar_velocity"),
+        psf_fwhm_arcsec=_beam(header, target), fov_pixels=int(np.isfinite(velocity).sum()), flags=flags, messages=tuple(messages),
+        history={"FILE": Path(row["velocity"]).name},
+    )  # fmt: skip
+
+
+def _source(paths: Mapping[str, Path], name: str, row: Mapping, galaxy: str) -> tuple[Path, str] | None:
+    """File and extension of a map; an error map may sit in its map's file. None where the row names neither."""
+    if name in row:
+        return path_of(paths, name, galaxy), row.get(f"{name}_hdu", "")
+    owner = name.removesuffix("_err")
+    if owner != name and f"{name}_hdu" in row:
+        return path_of(paths, owner, galaxy), row[f"{name}_hdu"]
+    if owner == name and f"{name}_hdu" in row:  # another extension of the velocity's file
+        return path_of(paths, "velocity", galaxy), row[f"{name}_hdu"]
+    return None
+
+
+def _read(paths, name: str, row: Mapping, galaxy: str, settings: Settings):
+    path, key = _source(paths, name, row, galaxy)
+    with open_fits(path) as hdus:
+        hdu = image_hdu(hdus, key, path)
+        pixels, header = image(hdu, path), hdu.header.copy()
+        mock = header.get("MOCK") is True or hdus[0].header.get("MOCK") is True
+    pixels[~np.isfinite(pixels) | np.isin(pixels, settings.maps.blank)] = np.nan
+    return pixels, header, path, mock
+
+
+def _optional(name: str, shape: tuple[int, int], paths, row: Mapping, galaxy: str, settings: Settings) -> np.ndarray | None:
+    """A further map, or None where the row names none; velocities and dispersions are brought to km/s."""
+    if _source(paths, name, row, galaxy) is None:
+        return None
+    pixels, header, path, _ = _read(paths, name, row, galaxy, settings)
+    if pixels.shape != shape:
+        raise DataError(GALAXY.MISSING_HDU, f"{path.name}: {name} has {pixels.shape} pixels, the velocity {shape}.")
+    return pixels * (_to_kms(header)[0] if name in ("dispersion", "dispersion_err", "stellar_velocity") else 1.0)
+
+
+def _to_kms(header) -> tuple[float, list[str]]:
+    """Factor that brings a map to km/s, by BUNIT; a unit that is absent or no velocity counts as km/s and is said."""
+    from astropy import units as u
+
+    text = str(header.get("BUNIT", "")).strip()
+    for spelling in (text, text.lower()):
+        try:
+            return float(u.Unit(spelling).to(u.km / u.s)), []
+        except (ValueError, TypeError, u.UnitConversionError):
+            continue
+    return 1.0, [f"Velocity unit {text or 'not given'}: km/s assumed."]
+
+
+def _sky(header, row: Mapping, target: Mapping, shape: tuple[int, int], path: Path):
+    """Sky axes and pixel size; a catalogue's pixel_scale_arcsec stands in for absent ones, north up and east left."""
+    scale = float(row.get("pixel_scale_arcsec", np.nan))
+    if "CTYPE1" not in header and scale > 0:
+        middle = (row.get("x_centre", (shape[1] - 1) / 2), row.get("y_centre", (shape[0] - 1) / 2))
+        return sky_wcs(float(target.get("ra_deg", np.nan)), float(target.get("dec_deg", np.nan)), scale, middle), scale
+    try:
+        wcs = celestial_wcs(header, path)
+    except DataError as err:
+        raise DataError(err.flag, f"{err} Give pixel_scale_arcsec in the catalogue if north is up and east is left.") from err
+    return wcs, pixel_scale_arcsec(wcs)
+
+
+def _centre(wcs, row: Mapping, target: Mapping, shape: tuple[int, int]) -> tuple[tuple[float, float], str]:
+    if "x_centre" in row and "y_centre" in row:
+        return (float(row["x_centre"]), float(row["y_centre"])), ""
+    return centre_from_position(wcs, target, shape)
+
+
+def _noise(intensity: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """One error for an intensity map without any: the root mean square of its negative pixels (noise is symmetric)."""
+    negative = intensity[intensity < 0]
+    if len(negative) < _FEWEST_NEGATIVE:
+        return None, "No intensity errors, and no noise to tell them from: only pixels without flux are masked."
+    rms = float(np.sqrt(np.mean(negative**2)))
+    return np.full(intensity.shape, rms), f"No intensity errors: {rms:.3g} everywhere, from {len(negative)} negative pixels."
+
+
+def _beam(header, target: Mapping) -> float:
+    """FWHM of the beam (arcsec): the catalogue's, else the geometric mean of the header's BMAJ and BMIN."""
+    width = float(target.get("psf_fwhm_arcsec", np.nan))
+    if not np.isfinite(width) and {"BMAJ", "BMIN"} <= set(header):
+        width = 3600 * float(np.sqrt(header["BMAJ"] * header["BMIN"]))
+    return width
+
+
+def _unit(paths, row: Mapping, galaxy: str) -> str:
+    source = _source(paths, "intensity", row, galaxy)
+    if source is None:
+        return ""
+    with open_fits(source[0]) as hdus:
+        return str(image_hdu(hdus, source[1], source[0]).header.get("BUNIT", "")).strip()

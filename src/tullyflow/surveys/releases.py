@@ -1,0 +1,77 @@
+"""Where each release lies: ``config/releases.csv``, read once, turned into addresses."""
+
+import csv
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from tullyflow.errors import CatalogueError
+from tullyflow.settings import Settings
+from tullyflow.surveys import Product
+
+__all__ = ["addresses", "catalogue_product", "file_name", "galaxy_product"]
+
+_COLUMNS = ("survey", "release", "dataset", "version", "url", "sha256", "added", "note")
+
+
+@lru_cache(maxsize=8)
+def _rows(path: str, mtime_ns: int) -> tuple[dict[str, str], ...]:
+    """Rows of the table; ``mtime_ns`` makes an edited table a new one."""
+    try:
+        with open(path, newline="", encoding="utf-8") as handle:
+            reader = csv.DictReader(handle)
+            missing = [c for c in _COLUMNS if c not in (reader.fieldnames or ())]
+            if missing:
+                raise CatalogueError(f"{path}: column(s) {', '.join(missing)} missing; a releases table has {','.join(_COLUMNS)}.")
+            return tuple(reader)
+    except UnicodeDecodeError as err:
+        raise CatalogueError(f"{path}: not a text table: {err}.") from err
+
+
+def _dataset(survey: str, release: str, dataset: str, settings: Settings) -> list[dict[str, str]]:
+    path = Path(settings.releases)
+    if not path.is_file():
+        raise CatalogueError(f"{path}: no such releases table; set 'releases' to the CSV that lists the addresses.")
+    rows = _rows(str(path), path.stat().st_mtime_ns)
+    return [row for row in rows if (row["survey"], row["release"], row["dataset"]) == (survey, release, dataset)]
+
+
+def addresses(survey: str, release: str, dataset: str, settings: Settings, **fields: str) -> tuple[str, ...]:
+    """Addresses of one file, in the order to try them.
+
+    ``fields`` fill the ``{name}`` places of the addresses. Raises `CatalogueError` where the table has no such
+    dataset or an address has a place nobody fills.
+    """
+    rows = _dataset(survey, release, dataset, settings)
+    if not rows:
+        raise CatalogueError(f"{settings.releases}: no row {survey},{release},{dataset}; add one with the address of the files.")
+    try:
+        return tuple(row["url"].format(**fields) for row in rows)
+    except (KeyError, IndexError, ValueError) as err:
+        raise CatalogueError(
+            f"{settings.releases}: {survey},{release},{dataset}: the address needs {err}, known: {', '.join(fields) or 'nothing'}."
+        ) from err
+
+
+def catalogue_product(survey: str, release: str, dataset: str, settings: Settings, spellings: tuple[str, ...] = ()) -> Product:
+    """One catalogue file of a release; ``spellings`` are other file names it may have in the same folder."""
+    urls = addresses(survey, release, dataset, settings)
+    others = [f"{url.rpartition('/')[0]}/{name}" for url in urls for name in spellings]
+    sums = {row["sha256"] for row in _dataset(survey, release, dataset, settings)} - {""}
+    return Product(
+        galaxy=release,
+        product=dataset,
+        urls=tuple(dict.fromkeys((*urls, *others))),
+        path=f"{survey}/{release}/catalogues/{file_name(urls[0])}",
+        sha256=sums.pop() if len(sums) == 1 else "",
+    )
+
+
+def galaxy_product(galaxy: str, product: str, urls: tuple[str, ...], folder: str, hdus: tuple[str, ...] = ()) -> Product:
+    """One file of one galaxy, kept under its own name in ``folder`` (below the resources)."""
+    return Product(galaxy=galaxy, product=product, urls=urls, path=f"{folder}/{file_name(urls[0])}", hdus=hdus)
+
+
+def file_name(url: str) -> str:
+    """Last part of an address."""
+    return PurePosixPath(urlsplit(url).path).name
