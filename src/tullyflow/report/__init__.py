@@ -1,0 +1,1 @@
+"""The report: figures, a gallery of galaxies, and the page that shows them."""

@@ -1,0 +1,111 @@
+"""The closure of a mock run on the page: tables of put in against found, hard cases, and the shuffled control."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from tullyflow.report.sections import Listing, fit_words, number, plus_minus
+
+__all__ = ["ClosureBlock", "closure_block"]
+
+_PARAMETER_WORDS = {
+    "inclination": "inclination",
+    "pa": "position angle",
+    "v_sys": "systemic velocity",
+    "v_max_sini": "V_max sin i",
+    "v_max": "V_max",
+    "r_scale": "scale length",
+    "r_turn": "turnover radius",
+}
+
+
+@dataclass(frozen=True)
+class ClosureBlock:
+    """What the page shows of a closure file; ``galaxies`` is empty where the file lists none."""
+
+    verdict: str
+    closed: bool
+    tables: tuple[Listing, ...]
+    notes: tuple[str, ...]
+    galaxies: pd.DataFrame
+
+
+def _by_fit(rows: Sequence[Mapping]) -> dict[tuple[str, str], dict[str, Mapping]]:
+    """Slope, intercept and scatter of each fit and each put-in it is compared with."""
+    fits: dict[tuple[str, str], dict[str, Mapping]] = {}
+    for row in rows:
+        fits.setdefault((fit_words(row), str(row.get("put_in_from", ""))), {})[row["parameter"]] = row
+    return fits
+
+
+def _pull(row: Mapping) -> str:
+    shown = number(row.get("pull"), 1, sign=True)
+    return shown if shown == "–" else f"{shown} σ"
+
+
+def _relation_rows(rows: Sequence[Mapping]) -> list[tuple]:
+    listed = []
+    for (fit, source), parts in _by_fit(rows).items():
+        cells = [fit, source]
+        for name in ("slope", "intercept", "scatter"):
+            row = parts.get(name, {})
+            cells += [number(row.get("put_in")), plus_minus(row.get("found"), row.get("err"))]
+            if name != "scatter":
+                cells.append(_pull(row))
+        listed.append(tuple(cells))
+    return listed
+
+
+def _control_rows(rows: Sequence[Mapping]) -> list[tuple]:
+    slopes: dict[str, Mapping] = {fit: parts["slope"] for (fit, _), parts in reversed(_by_fit(rows).items()) if "slope" in parts}
+    return [(fit, number(r.get("put_in")), plus_minus(r.get("found"), r.get("err")), _pull(r)) for fit, r in reversed(slopes.items())]
+
+
+def _parameter_rows(rows: Sequence[Mapping]) -> list[tuple]:
+    listed = []
+    for row in rows:
+        share = number(100 * row["within_1_sigma"], 0) if row.get("within_1_sigma") is not None else "–"
+        name = str(row.get("parameter", "")).rsplit("_", 1)[0]
+        values = (number(row.get("median"), 2, sign=True), number(row.get("robust_std"), 2), number(row.get("pull_rms"), 2))
+        listed.append((_PARAMETER_WORDS.get(name, name), row.get("unit", ""), row.get("n", "–"), *values, f"{share} %"))
+    return listed
+
+
+def _hard_rows(rows: Sequence[Mapping]) -> list[tuple]:
+    keys = ("galaxy", "survey", "case", "expected", "found")
+    return [(*(row.get(key, "") for key in keys), "yes" if row.get("ok") else "✗ no") for row in rows]
+
+
+def closure_block(closure: Mapping) -> ClosureBlock:
+    """Turn a closure file (`tullyflow.relation.closure.check_closure`) into tables; an empty part is not shown."""
+    relation_columns = (
+        "fit", "compared with", "slope in", "slope found", "pull", "intercept in", "intercept found", "pull", "scatter in", "scatter found",
+    )  # fmt: skip
+    tables = (
+        Listing("The relation put in, and what was found", relation_columns, _relation_rows(closure.get("rows") or ()), frozenset({1})),
+        Listing(
+            "The control: velocities shuffled among the galaxies, which must not find it",
+            ("fit", "slope in", "slope found", "pull"), _control_rows(closure.get("control") or ()),
+        ),
+        Listing(
+            "Parameters of the used galaxies, found minus put in: rms of the pull should be 1, and 68 % within one sigma",
+            ("parameter", "unit", "galaxies", "median", "robust scatter", "rms of the pull", "within 1 σ"),
+            _parameter_rows(closure.get("parameters") or ()), frozenset({1}),
+        ),
+        Listing(
+            "Hard cases: the flags that should be set, and those that were",
+            ("galaxy", "survey", "case", "expected", "found", "as expected"),
+            _hard_rows(closure.get("hard_cases") or ()),
+            frozenset({1, 2, 3, 4}),
+        ),
+    )  # fmt: skip
+    passed = closure.get("passed") or {}
+    notes = tuple(dict.fromkeys(f"{fit_words(fit)}: {fit['note']}" for fit in closure.get("fits") or () if fit.get("note")))
+    return ClosureBlock(
+        verdict=str(closure.get("verdict") or ""),
+        closed=bool(passed) and all(passed.values()),
+        tables=tuple(table for table in tables if table.rows),
+        notes=notes,
+        galaxies=pd.DataFrame(list(closure.get("galaxies") or ())),
+    )

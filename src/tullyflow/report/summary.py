@@ -1,0 +1,106 @@
+"""The numbers of the page: counts, fits against the literature, bounds, and what the run cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tullyflow.report.figures.style import survey_style
+from tullyflow.tables import PARAMETERS
+
+__all__ = [ "Counts", "StageCost", "at_bounds", "count_galaxies", "headline", "is_fit", "main_fit", "stage_costs",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many galaxies reached each stage."""
+
+    label: str
+    targets: int
+    mapped: int
+    inferred: int
+    used: int
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """One rule's jobs: wall time summed (s), the longest, and the largest resident memory (MB)."""
+
+    rule: str
+    jobs: int
+    seconds: float
+    longest_s: float
+    memory_mb: float
+    share: float
+
+
+def count_galaxies(sample: pd.DataFrame) -> list[Counts]:
+    """Count per survey and release, and last for all: targets, with maps, with inferred kinematics, in the relation."""
+
+    def count(label: str, rows: pd.DataFrame) -> Counts:
+        mapped, inferred = rows["pa_deg"].notna(), rows["v_max_sini_kms"].notna()
+        return Counts(label, len(rows), int(mapped.sum()), int(inferred.sum()), int(rows["used"].sum()))
+
+    groups = sample.groupby(["survey", "release"], sort=False)
+    return [*(count(f"{survey_style(str(s)).label} {r}".strip(), rows) for (s, r), rows in groups), count("all", sample)]
+
+
+def is_fit(fit: Mapping) -> bool:
+    """Whether a relation's JSON carries a line, rather than an error."""
+    return "error" not in fit and all(isinstance(fit.get(k), int | float) and np.isfinite(fit[k]) for k in ("slope", "intercept", "pivot"))
+
+
+def main_fit(fits: Sequence[Mapping]) -> Mapping | None:
+    """Return the fit the summary quotes: the first reverse one that succeeded, as the settings order them."""
+    return next((f for f in fits if f.get("relation") == "reverse" and is_fit(f)), None)
+
+
+def headline(counts: Counts, fit: Mapping | None) -> str:
+    """Say in one sentence how many galaxies reached the relation and what the reverse relation is."""
+    reach = (
+        f"Of {counts.targets} targets {counts.mapped} have usable maps, {counts.inferred} have inferred kinematics "
+        f"and {counts.used} are in the relation"
+    )
+    if fit is None:
+        return reach + "; no reverse relation could be fitted."
+    factor, factor_err = 10 ** fit["slope"], 10 ** fit["slope"] * np.log(10) * (fit.get("slope_err") or np.nan)
+    speed, speed_err = 10 ** fit["intercept"], 10 ** fit["intercept"] * np.log(10) * (fit.get("intercept_err") or np.nan)
+    return (
+        f"{reach}: a disc of 10^{fit['pivot']:.2f} M☉ rotates at {speed:.0f} ± {speed_err:.0f} km/s, one ten times as massive "
+        f"{factor:.2f} ± {factor_err:.2f} times as fast, and galaxies scatter about this by {fit.get('scatter') or 0:.3f} ± "
+        f"{fit.get('scatter_err') or np.nan:.3f} dex beyond their errors."
+    )
+
+
+def at_bounds(sample: pd.DataFrame) -> list[dict]:
+    """Return per survey the inferred galaxies and, for each of the four parameters, how many sit at a bound of its range."""
+    rows = []
+    for survey, group in sample[sample["v_max_sini_kms"].notna()].groupby("survey", sort=False):
+        counts = {name: int(group[f"{name}_at_bound"].sum()) for name in PARAMETERS}
+        rows.append({"survey": survey_style(str(survey)).label, "inferred": len(group), **counts})
+    return rows
+
+
+def stage_costs(benchmarks_dir: str | Path | None) -> list[StageCost]:
+    """Sum Snakemake's benchmark files ``{rule}/*.tsv`` per rule, dearest first; empty where there are none.
+
+    A value Snakemake could not measure ("-", "NA") is left out of the sum; a file without the columns ``s`` and
+    ``max_rss`` is skipped.
+    """
+    if benchmarks_dir is None or not Path(benchmarks_dir).is_dir():
+        return []
+    costs = []
+    for folder in sorted(p for p in Path(benchmarks_dir).iterdir() if p.is_dir()):
+        tables = [pd.read_csv(p, sep="\t", na_values=["-", "NA"]) for p in sorted(folder.rglob("*.tsv")) if p.stat().st_size]
+        tables = [t for t in tables if {"s", "max_rss"} <= set(t.columns)]
+        if not tables:
+            continue
+        jobs = pd.concat(tables, ignore_index=True)
+        seconds, memory = pd.to_numeric(jobs["s"], errors="coerce"), pd.to_numeric(jobs["max_rss"], errors="coerce")
+        costs.append(StageCost(folder.name, len(jobs), float(seconds.sum()), float(seconds.max()), float(memory.max()), 0.0))
+    largest = max((c.seconds for c in costs), default=0.0)
+    shares = [StageCost(c.rule, c.jobs, c.seconds, c.longest_s, c.memory_mb, c.seconds / largest if largest else 0.0) for c in costs]
+    return sorted(shares, key=lambda c: -c.seconds)
