@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import minimize
 
 from tullyflow.errors import RelationError
 from tullyflow.relation.line import check_points
@@ -125,6 +126,20 @@ def test_concentration_finds_the_best_half_that_exhaustive_search_finds():
     assert set(np.flatnonzero(kept)) == set(range(9))  # any other half has a far larger sum of squares
     ours = np.sum((points.y - slope * points.x - intercept)[kept] ** 2)
     assert ours == pytest.approx(np.polyfit(points.x[:9], points.y[:9], 1, full=True)[1][0], rel=1e-6)
+
+
+def test_lts_line_is_the_chi_squared_minimum_of_its_kept_points_and_the_scatter_makes_it_one():
+    x, y, x_err, y_err = data = simulate(np.random.default_rng(10), 300, x_err=0.3)  # weights that depend on the slope
+    fit = lts(data)
+
+    def chi2(line):
+        variance = line[0] ** 2 * x_err**2 + y_err**2 + fit.scatter**2
+        return np.sum(((y - line[0] * (x - PIVOT) - line[1]) ** 2 / variance)[fit.used])
+
+    best = minimize(chi2, [fit.slope, fit.intercept], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-9}).x
+    assert (fit.slope, fit.intercept) == pytest.approx(tuple(best), abs=1e-6)
+    if fit.scatter > 0:
+        assert chi2(best) / (fit.n_used - 2) == pytest.approx(1, abs=0.02)
 
 
 def test_starting_pairs_never_share_their_x():
