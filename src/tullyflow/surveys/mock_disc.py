@@ -85,7 +85,7 @@ def simulate_cube(
     radius = np.linspace(0.0, 12 * disc.r_scale_arcsec, 2400)
     beam = [beam_fwhm_arcsec, beam_fwhm_arcsec, 0]
     model = KinMS(extent, extent, channels * channel_kms, pixel_scale_arcsec, channel_kms, beam, nSamps=samples, seed=seed)
-    cube = model.model_cube(
+    cube, clouds, _ = model.model_cube(
         disc.inclination_deg,
         disc.pa_image_deg,
         gasSigma=disc.dispersion_kms,
@@ -95,7 +95,9 @@ def simulate_cube(
         velRad=radius,
         velProf=2 / np.pi * disc.v_max_kms * np.arctan(radius / disc.r_turn_arcsec),
         phaseCent=[(c - pixels / 2) * pixel_scale_arcsec for c in disc.centre],
-    )  # (x, y, v)
+        returnClouds=True,
+    )  # (x, y, v), normalised to 1: the number of cloudlets inside is put back
+    cube *= np.all(np.abs(clouds[:, :2]) < extent / 2, axis=1).sum() / cube.sum()
     inner = slice(margin, size - margin)
     return cube.transpose(2, 1, 0)[:, inner, inner], (np.arange(channels) - channels / 2) * channel_kms
 
@@ -161,9 +163,11 @@ def observe_optical(
     dispersion_err = _SIGMA_ERR_FACTOR * photon_err
     dispersion = np.abs(width + dispersion_err * rng.standard_normal(width.shape))
 
-    angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.4, 0.7) * radius.max()
     yy, xx = np.mgrid[: field.shape[0], : field.shape[1]]
-    star = field & (np.hypot(xx - x.mean() - reach * np.cos(angle), yy - y.mean() - reach * np.sin(angle)) < star_radius)
+    distance = np.hypot(xx - x.mean(), yy - y.mean()) / radius.max()
+    on_disc = np.argwhere(fitted & (distance > 0.3) & (distance < 0.6))  # where a star spoils something
+    star_y, star_x = rng.choice(on_disc if len(on_disc) else np.argwhere(field))
+    star = field & (np.hypot(xx - star_x, yy - star_y) < star_radius)
     where = int(x.mean() + rng.choice([-1, 1]) * rng.integers(2, max(3, int(0.6 * radius.max()))))
     column = field & (xx == where) if bad_column else np.zeros_like(field)
     velocity = np.where(column, velocity + 150 * rng.standard_normal(velocity.shape), velocity)

@@ -7,6 +7,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
+from tullyflow.conventions import FWHM_PER_SIGMA, inclination_from_axis_ratio
 from tullyflow.surveys.mock_disc import OpticalMaps
 from tullyflow.surveys.mock_manga import DRP3QUAL_CRITICAL
 
@@ -135,47 +136,50 @@ def sami_files(galaxy: "MockGalaxy", maps: OpticalMaps, stellar: np.ndarray, com
 
 
 def sami_catalogues(galaxies: "list[MockGalaxy]") -> "dict[str, pd.DataFrame]":
-    """Return {dataset: table} under the names of ``releases.csv``, one column of row numbers first as in the archive's CSVs."""
+    """Return {dataset: table} under the names of ``releases.csv``; mass NaN in the hard case ``missing_mass``."""
     import pandas as pd
 
-    def rows(chosen, extra):
-        return pd.DataFrame(
-            [
-                {
-                    "catid": int(g.galaxy), "ra_obj": g.ra_deg, "dec_obj": g.dec_deg, "r_petro": 16.0, "r_auto": 16.0, "z_spec": g.z,
-                    "m_r": g.abs_mag_r, "r_e": g.r_e_arcsec, "ellip": 1 - g.axis_ratio, "pa": g.pa_phot_deg,
-                    "mstar": np.nan if g.hard_case == "missing_mass" else g.log_mstar, "g_i": 0.8, **extra(g), "surv_sami": 8,
-                    "bad_class": 0,
-                }
-                for g in chosen
-            ]
-        )  # fmt: skip
+    def inputs(chosen: "list[MockGalaxy]") -> dict:
+        attributes = {"ra_obj": "ra_deg", "dec_obj": "dec_deg", "z_spec": "z", "m_r": "abs_mag_r", "r_e": "r_e_arcsec", "pa": "pa_phot_deg"}
+        return {
+            "catid": [int(g.galaxy) for g in chosen],
+            **{column: [getattr(g, name) for g in chosen] for column, name in attributes.items()},
+            "ellip": [1 - g.axis_ratio for g in chosen],
+            "mstar": [np.nan if g.hard_case == "missing_mass" else g.log_mstar for g in chosen],
+            **{column: [value] * len(chosen) for column, value in (("g_i", 0.8), ("surv_sami", 8), ("bad_class", 0))},
+        }
 
     cluster = [g for g in galaxies if g.galaxy.startswith("9")]
-    field = [g for g in galaxies if not g.galaxy.startswith("9")]
-    warnings = dict.fromkeys(_WARNINGS.split(), 0)
-    cubes = [
-        {
-            "cubeidpub": f"{g.galaxy}_A", "cubeid": f"{g.galaxy}_mock", "cubename": f"{g.galaxy}_blue_mock.fits", "catid": int(g.galaxy),
-            "cubefwhm": g.psf_fwhm_arcsec, "cubetexp": 12600.0, "meantrans": 0.9, "isbest": True, "catsource": 2 if g in cluster else 1,
-            **warnings,
-        }
-        for g in galaxies
-    ]  # fmt: skip
+    gama = [g for g in galaxies if not g.galaxy.startswith("9")]
+    cubes = {
+        "cubeidpub": [f"{g.galaxy}_A" for g in galaxies],
+        "cubeid": [f"{g.galaxy}_mock" for g in galaxies],
+        "catid": [int(g.galaxy) for g in galaxies],
+        "cubefwhm": [g.psf_fwhm_arcsec for g in galaxies],
+        "isbest": [True] * len(galaxies),
+        "catsource": [2 if g in cluster else 1 for g in galaxies],
+        **{name: [0] * len(galaxies) for name in _WARNINGS.split()},
+    }
     return {
-        "InputCatGAMADR3": rows(field, lambda g: {"ra_ifu": g.ra_deg, "dec_ifu": g.dec_deg, "z_tonry": g.z, "a_g": 0.05}),
-        "InputCatClustersDR3": rows(cluster, lambda g: {"r_on_rtwo": 0.8, "v_on_sigma": 0.2, "is_mem": 1}),
+        "InputCatGAMADR3": pd.DataFrame({**inputs(gama), "z_tonry": [g.z for g in gama]}),
+        "InputCatClustersDR3": pd.DataFrame({**inputs(cluster), "is_mem": [1] * len(cluster)}),
         "CubeObs": pd.DataFrame(cubes),
-        "VisualMorphologyDR3": pd.DataFrame([{"catid": int(g.galaxy), "type": 3.0} for g in galaxies]),
+        "VisualMorphologyDR3": pd.DataFrame({"catid": cubes["catid"], "type": [3.0] * len(galaxies)}),
     }
 
 
 def things_catalogue(galaxies: "list[MockGalaxy]") -> "pd.DataFrame":
-    """Return the table that goes with the mock cubes (THINGS has no catalogue file of its own)."""
+    """Return the table that goes with the mock cubes (THINGS has no catalogue file of its own): what photometry knows, not the truth."""
     import pandas as pd
 
     names = ("galaxy", "distance_mpc", "ra_deg", "dec_deg", "log_mstar", "abs_mag_r", "r_e_arcsec", "axis_ratio", "pa_phot_deg")
-    return pd.DataFrame([{name: getattr(g, name) for name in names} | {"reference": "tullyflow mock"} for g in galaxies])
+    table = pd.DataFrame({name: [getattr(g, name) for g in galaxies] for name in names})
+    table["inclination_deg"] = inclination_from_axis_ratio(table["axis_ratio"].to_numpy(dtype=float))
+    table["pa_deg"] = table["pa_phot_deg"]
+    table["z"] = [g.z for g in galaxies]
+    table["psf_fwhm_arcsec"] = [g.psf_fwhm_arcsec for g in galaxies]
+    table["reference"] = "tullyflow mock"
+    return table
 
 
 def things_cube(galaxy: "MockGalaxy", cube: np.ndarray, velocity_kms: np.ndarray, rng: np.random.Generator) -> fits.PrimaryHDU:
@@ -193,7 +197,7 @@ def things_cube(galaxy: "MockGalaxy", cube: np.ndarray, velocity_kms: np.ndarray
 
     y, x = np.mgrid[: galaxy.pixels, : galaxy.pixels] - galaxy.pixels / 2
     ring = np.abs(np.hypot(x, y) - 0.7 * galaxy.pixels / 2) < 1
-    noise = gaussian_filter(rng.standard_normal(cube.shape), (0, fwhm / 2.3548, fwhm / 2.3548), mode="wrap")
+    noise = gaussian_filter(rng.standard_normal(cube.shape), (0, fwhm / FWHM_PER_SIGMA, fwhm / FWHM_PER_SIGMA), mode="wrap")
     noise *= janskys[:, ring].max() / galaxy.snr_edge / noise.std()
     pixels = (janskys + noise)[::-1, :, :]
 

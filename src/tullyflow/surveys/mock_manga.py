@@ -55,7 +55,7 @@ SPX_MFLUX||{_DENSITY}|IVAR-
 SPX_SNR|||
 BINID|Binned spectra;Stellar continua;Em. line moments;Em. line models;Spectral indices||
 BIN_LWSKYCOO|Lum. weighted on-sky X;Lum. weighted on-sky Y|arcsec|
-BIN_LWELLCOO|@ell||
+BIN_LWELLCOO|@lwell||
 BIN_AREA||arcsec^2|
 BIN_FAREA|||
 BIN_MFLUX||{_DENSITY}|IVAR MASK
@@ -108,7 +108,8 @@ def stated_instrument_kms(release: str, lsf_factor: float) -> float:
 def _channels(text: str, release: str) -> list[str]:
     lines = LINES[release]
     radius = ["Elliptical radius", "R/Re", *(["R h/kpc"] if release == "DR17" else []), "Elliptical azimuth"]
-    named = {"@ell": radius, "@lines": lines, "@sums": ["OIId-3728", *lines[1:]], "@indices": _INDICES}
+    weighted = [f"Lum. weighted {radius[0].lower()}", *radius[1:-1], f"Lum. weighted {radius[-1].lower()}"]
+    named = {"@ell": radius, "@lwell": weighted, "@lines": lines, "@sums": ["OIId-3728", *lines[1:]], "@indices": _INDICES}
     return named[text] if text in named else [name for name in text.split(";") if name]
 
 
@@ -230,7 +231,7 @@ def _extensions(galaxy: "MockGalaxy", planes: dict[str, np.ndarray]) -> list[fit
             if its_unit:
                 header["BUNIT"] = its_unit
             header["HDUCLASS"] = "SDSS"
-            header["HDUCLAS1"] = "CUBE" if channels else "IMAGE"
+            header["HDUCLAS1"] = "CUBE" if channels or galaxy.release == "DR15" else "IMAGE"
             header["HDUCLAS2"] = {"IVAR": "ERROR", "MASK": "QUALITY"}.get(suffix, "DATA")
             if "IVAR" in has and suffix in ("", "MASK"):
                 header["ERRDATA"] = f"{name}_IVAR"

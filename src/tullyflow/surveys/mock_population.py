@@ -39,6 +39,7 @@ _BUNDLES = {19: (12.5, 34), 37: (17.5, 42), 61: (22.5, 54), 91: (27.5, 64), 127:
 _FIRST_PLATE = {"DR15": 70001, "DR17": 90001}  # no real plate has such a number
 _SAMI_RADIUS, _SAMI_GRID = 7.35, 50
 _OPTICAL_PIXEL = 0.5
+_REDSHIFTS = (0.005, 0.15)
 _PRIMARY_TARGET, _SECONDARY_TARGET = 1 << 10, 1 << 11  # MNGTARG1
 
 
@@ -142,15 +143,15 @@ def _draw(settings: Settings, group: int, k: int, case: str, scales: tuple) -> M
     log_v = mock.slope * (log_mstar - PIVOT) + mock.intercept + mock.scatter * rng.standard_normal()
     abs_mag_r = -21.0 - 2.1 * (log_mstar - 10.3) + 0.15 * rng.standard_normal()
     r_e_kpc = 10 ** (0.25 * (log_mstar - 10) + 0.65 + 0.12 * rng.standard_normal())
-    turn_over_e = np.clip(10 ** (np.log10(0.3) - 0.25 * (log_mstar - 10) + 0.12 * rng.standard_normal()), 0.12, 0.7)
+    turn_over_e = np.clip(10 ** (np.log10(0.3) - 0.25 * (log_mstar - 10) + 0.12 * rng.standard_normal()), 0.15, 0.6)
     inclination = np.degrees(np.arccos(rng.uniform(np.cos(np.radians(85)), np.cos(np.radians(20)))))
     inclination = {"face_on": 10.0, "no_rotation": 30.0}.get(case, inclination)
     pa = rng.uniform(0, 360)
     v_sys = rng.uniform(-60, 60)
     dispersion = max(mock.gas_dispersion + 5 * rng.standard_normal(), 0.25 * mock.gas_dispersion)
     r_e_per_field = rng.uniform(1.5, 2.5)
-    offset = rng.uniform(-0.5, 0.5, 2)
-    extra = rng.uniform(size=4)
+    offset = rng.uniform(-0.5, 0.5, 2).tolist()
+    extra = rng.uniform(size=4).tolist()
     common = {
         "galaxy": name, "survey": survey, "release": release, "hard_case": case,
         "log_mstar": log_mstar, "abs_mag_r": abs_mag_r, "v_max_kms": 5.0 if case == "no_rotation" else 10**log_v,
@@ -171,7 +172,7 @@ def _draw(settings: Settings, group: int, k: int, case: str, scales: tuple) -> M
         middle = (pixels - 1) / 2
     r_e = radius / r_e_per_field
     z, kpc_per_arcsec, cosmology = scales
-    redshift = float(np.interp(r_e_kpc / r_e, kpc_per_arcsec, z))
+    redshift = float(np.clip(np.interp(r_e_kpc / r_e, kpc_per_arcsec, z), *_REDSHIFTS))  # a giant in a small field is a compact one
     star = 2.5 if case == "foreground_star" else 1.5 if survey == "manga" and extra[1] < 0.15 and not case else 0.0
     return MockGalaxy(
         **common,
@@ -188,15 +189,15 @@ def _draw(settings: Settings, group: int, k: int, case: str, scales: tuple) -> M
         psf_fwhm_arcsec=psf,
         centre=(middle + offset[0], middle + offset[1]),
         rotation_deg=0.0,
-        snr_edge={"no_rotation": 80.0, "too_few_pixels": 9.0}.get(case, 10 * 2.5 ** extra[2]),
+        snr_edge={"no_rotation": 80.0, "too_few_pixels": 9.0}.get(case, (10 if survey == "manga" else 16) * 2.5 ** extra[2]),
         bright_pixels=60 if case == "too_few_pixels" else 0,
         star_radius_arcsec=star,
         bad_column=survey == "manga" and extra[3] < 0.2 and not case,
     )
 
 
-def _radio(common: dict, r_e_kpc: float, turn_over_e: float, offset: np.ndarray, extra: np.ndarray) -> MockGalaxy:
-    """A nearby galaxy in a cube of 64 pixels of 6-10 arcsec, beam of 2-3 pixels, at 3-15 Mpc."""
+def _radio(common: dict, r_e_kpc: float, turn_over_e: float, offset: list[float], extra: list[float]) -> MockGalaxy:
+    """A nearby galaxy in a cube of 64 pixels of 6-10 arcsec, beam of 2-3 pixels, at 3-15 Mpc; the frame is turned (CROTA2)."""
     pixels, scale = 64, 6 + 4 * extra[0]
     distance = float(np.clip(r_e_kpc / (11 * scale) * 206.265, 3.0, 15.0))
     r_e = r_e_kpc / distance * 206.265
@@ -214,7 +215,7 @@ def _radio(common: dict, r_e_kpc: float, turn_over_e: float, offset: np.ndarray,
         field_radius_arcsec=scale * pixels / 2,
         psf_fwhm_arcsec=scale * (2 + extra[2]),
         centre=(pixels / 2 + offset[0], pixels / 2 + offset[1]),
-        rotation_deg=2 * (extra[3] - 0.5),
+        rotation_deg=30 * (extra[3] - 0.5),
         snr_edge=5.0,
         bright_pixels=0,
         star_radius_arcsec=0.0,
