@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,9 +9,7 @@ from torch import Tensor
 
 from tullyflow.errors import ModelError
 from tullyflow.flags import BAD_VELOCITY, GALAXY
-
-if TYPE_CHECKING:
-    from tullyflow.maps.shards import Shard
+from tullyflow.maps.shards import Shard
 
 __all__ = ["UNTRAINABLE", "Stamps", "percentile_norm", "resolve_device", "stamps_of_shards"]
 
@@ -86,7 +83,7 @@ def _filled_errors(error: np.ndarray, valid: np.ndarray, otherwise: float) -> Te
     return torch.from_numpy(np.where(good, error, np.asarray(medians, dtype=np.float32)[:, None, None]).astype(np.float32))
 
 
-def stamps_of_shards(shards: Sequence["Shard"], velocity_norm: float | str, velocity_err: float) -> tuple[Stamps, np.ndarray]:
+def stamps_of_shards(shards: Sequence[Shard], velocity_norm: float | str, velocity_err: float) -> tuple[Stamps, np.ndarray]:
     """Return the stamps of whole shards, in order, and which of their galaxies are usable (N,).
 
     A pixel is valid where intensity and velocity are finite and no excluding bit of ``flags.PIXEL`` is set. A galaxy is usable with

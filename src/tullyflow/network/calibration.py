@@ -2,16 +2,18 @@
 
 Monte-Carlo dropout knows only the model's own uncertainty, a lower limit (Dawson+2021 section 2.7 and their 35 % instead of 68 %).
 Here err^2 = (scale * scatter)^2 + floor^2, fitted by maximum likelihood to a held-out synthetic stream in bins of the inferred
-inclination, and then scaled so that 68.27 % of the bin lie within one sigma. Inclination in degrees; lengths and velocity in ln.
+inclination (inclination, scale length) or turnover radius (turnover radius, velocity), and then scaled so that 68.27 % of the bin
+lie within one sigma. Inclination in degrees; lengths and velocity in ln.
 The errors are right for synthetic discs with beam, noise, gaps and clumps; how real galaxies differ from such discs is not in them.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from scipy.stats import kendalltau
 
 from tullyflow.network.autoencoder import DiscAutoencoder
 from tullyflow.network.synthetic import draw_discs
@@ -19,41 +21,59 @@ from tullyflow.network.synthetic import draw_discs
 __all__ = ["Calibration", "calibrate", "identity", "scatter_of_samples"]
 
 ONE_SIGMA = 0.6827
-_EDGES = (30.0, 45.0, 60.0, 75.0)  # deg, between the bins of inferred inclination
+_EDGES_I = (30.0, 45.0, 60.0, 75.0)  # deg, between the bins of inferred inclination
+_EDGES_TURN = (0.03, 0.08, 0.2, 0.5)  # of the half-width, between the bins of inferred turnover radius
 _CHUNK = 100
 _FEWEST = 50  # discs in a bin; with fewer the bin takes the whole sample's figures
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """``scale`` and ``floor`` per inclination bin and parameter (bin, 4); coverage (4,) of 1 sigma before and after, on other discs."""
+    """``scale`` and ``floor`` per bin and parameter (bin, 4), ``correlation`` of the errors of r_turn and V per bin of r_turn (bin,).
+
+    ``edges_deg`` bin inclination and scale length, ``edges_turn`` (of the half-width) turnover radius and velocity. Coverage (4,) of
+    1 sigma before and after, on discs the fit did not see.
+    """
 
     edges_deg: tuple[float, ...]
+    edges_turn: tuple[float, ...]
     scale: tuple[tuple[float, ...], ...]
     floor: tuple[tuple[float, ...], ...]
+    correlation: tuple[float, ...]
     coverage_before: tuple[float, ...]
     coverage_after: tuple[float, ...]
     discs: int
 
-    def errors(self, inclination_deg: np.ndarray, scatter: np.ndarray) -> np.ndarray:
-        """Return calibrated sigmas (galaxy, 4) of dropout scatters (galaxy, 4): deg, then ln. NaN stays NaN."""
-        at = np.searchsorted(self.edges_deg, inclination_deg)
-        return np.hypot(np.asarray(self.scale)[at] * scatter, np.asarray(self.floor)[at])
+    def errors(self, mean: np.ndarray, scatter: np.ndarray) -> np.ndarray:
+        """Return calibrated sigmas (galaxy, 4) of means and dropout scatters (galaxy, 4): deg, then ln. NaN stays NaN."""
+        at = _bins(mean, self.edges_deg, self.edges_turn)
+        columns = np.arange(4)
+        return np.hypot(np.asarray(self.scale)[at, columns] * scatter, np.asarray(self.floor)[at, columns])
+
+    def correlations(self, mean: np.ndarray) -> np.ndarray:
+        """Return the correlation of the errors of ln r_turn and ln V, (galaxy,), for means (galaxy, 4): deg, then ln."""
+        return np.asarray(self.correlation)[_bins(mean, self.edges_deg, self.edges_turn)[:, 2]]
 
     def to_json(self) -> dict:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict) -> "Calibration":
-        tuples = {k: tuple(tuple(v) if isinstance(v, list) else v for v in data[k]) for k in ("edges_deg", "scale", "floor")}
-        covered = {k: tuple(data[k]) for k in ("coverage_before", "coverage_after")}
-        return cls(**tuples, **covered, discs=int(data["discs"]))
+        figures = {k: tuple(tuple(v) if isinstance(v, list) else v for v in data[k]) for k in data if k != "discs"}
+        return cls(**figures, discs=int(data["discs"]))
+
+
+def _bins(mean: np.ndarray, edges_deg: tuple[float, ...], edges_turn: tuple[float, ...]) -> np.ndarray:
+    """Return the bin of each parameter (galaxy, 4) of means (galaxy, 4): deg, then ln."""
+    by_inclination = np.searchsorted(edges_deg, mean[:, 0])
+    by_turn = np.searchsorted(np.log(edges_turn), mean[:, 2])
+    return np.stack([by_inclination, by_inclination, by_turn, by_turn], axis=1)
 
 
 def identity() -> Calibration:
     """Return the calibration that leaves the dropout scatter as it is."""
     nan = (math.nan,) * 4
-    return Calibration((), ((1.0,) * 4,), ((0.0,) * 4,), nan, nan, 0)
+    return Calibration((), (), ((1.0,) * 4,), ((0.0,) * 4,), (0.0,), nan, nan, 0)
 
 
 def scatter_of_samples(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +90,7 @@ def _fit(residual: np.ndarray, scatter: np.ndarray) -> tuple[float, float]:
     """Return scale and floor: maximum likelihood of normal residuals, then 68.27 % within one sigma."""
     width = max(float(np.quantile(np.abs(residual), ONE_SIGMA)), 1e-9)
     typical = max(float(np.median(scatter)), 1e-9)
-    inside = np.abs(residual) < 5 * width  # a few lost discs must not set the width of all
+    inside = np.abs(residual) < 5 * width * (1 + scatter / typical)  # a few lost discs must not set the width of all
 
     def unlikelihood(logs: np.ndarray) -> float:
         variance = np.square(np.exp(logs[0]) * scatter[inside]) + np.exp(2 * logs[1])
@@ -107,16 +127,21 @@ def calibrate(model: DiscAutoencoder, generator: torch.Generator, discs: int = 2
     truth, mean, scatter = _infer_synthetic(model, discs, samples, generator)
     residual = truth - mean
     fitting = np.arange(len(truth)) % 2 == 0
-    bins = np.searchsorted(_EDGES, mean[:, 0])
-    figures = np.empty((len(_EDGES) + 1, 4, 2))
-    for k in range(len(_EDGES) + 1):
-        chosen = fitting & (bins == k) if np.sum(fitting & (bins == k)) >= _FEWEST else fitting
+    bins = _bins(mean, _EDGES_I, _EDGES_TURN)
+    count = len(_EDGES_I) + 1
+    figures, correlation = np.empty((count, 4, 2)), np.empty(count)
+    for k in range(count):
         for p in range(4):
+            chosen = fitting & (bins[:, p] == k)
+            chosen = chosen if chosen.sum() >= _FEWEST else fitting
             figures[k, p] = _fit(residual[chosen, p], scatter[chosen, p])
+        turn, velocity = residual[chosen, 2:].T  # of the last parameter's bin, which is r_turn's too
+        correlation[k] = np.sin(np.pi / 2 * kendalltau(turn, velocity).statistic)  # robust, exact for normal errors
     scale, floor = (tuple(tuple(float(v) for v in row) for row in figures[..., j]) for j in (0, 1))
-    fitted = Calibration(_EDGES, scale, floor, (), (), discs)
+    correlated = tuple(float(v) for v in np.nan_to_num(correlation))
+    fitted = Calibration(_EDGES_I, _EDGES_TURN, scale, floor, correlated, (), (), discs)
 
     def covered(errors: np.ndarray) -> tuple[float, ...]:
         return tuple(float(v) for v in np.mean(np.abs(residual[~fitting]) <= errors[~fitting], axis=0))
 
-    return Calibration(_EDGES, scale, floor, covered(scatter), covered(fitted.errors(mean[:, 0], scatter)), discs)
+    return replace(fitted, coverage_before=covered(scatter), coverage_after=covered(fitted.errors(mean, scatter)))

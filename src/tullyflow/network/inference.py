@@ -13,6 +13,7 @@ from tullyflow import __version__
 from tullyflow.conventions import HALF_WIDTH, R_E_PER_SCALE_LENGTH
 from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
+from tullyflow.maps.shards import read_shard
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters, scale_to_data
 from tullyflow.network.batch import Stamps, resolve_device, stamps_of_shards
 from tullyflow.network.calibration import Calibration, scatter_of_samples
@@ -28,16 +29,21 @@ log = logging.getLogger("tullyflow")
 _CHUNK = 64
 _AT_BOUND = 0.005  # of the range, as the network scales it
 _CURVE_POINTS = 32
+_ERROR_SAMPLES = 400  # of the calibrated errors, for those of derived velocities
 _PAPER_NORM = 500.0  # km/s: what the thesis scales velocity maps by, whatever the network's own norm
 _BOUND_FLAGS = (GALAXY.AT_BOUND_INCLINATION, GALAXY.AT_BOUND_R_SCALE, GALAXY.AT_BOUND_R_TURN, GALAXY.AT_BOUND_V_MAX)
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Dropout samples (sample, galaxy, 4) in deg, fractions of the half-width and km/s; calibrated errors (galaxy, 4), deg and ln."""
+    """Dropout samples (sample, galaxy, 4) in deg, fractions of the half-width and km/s, with calibrated errors.
+
+    ``errors`` (galaxy, 4) are deg, then ln; ``correlation`` (galaxy,) is that of the errors of r_turn and V.
+    """
 
     samples: np.ndarray
     errors: np.ndarray
+    correlation: np.ndarray
     at_bound: np.ndarray
 
     @property
@@ -71,8 +77,8 @@ def sample_posterior(
         drawn.append(parameters.cpu().numpy())
         bounds.append((outputs.abs() >= 1 - 2 * _AT_BOUND).cpu().numpy())
     values = np.concatenate(drawn, axis=1)
-    _, scatter = scatter_of_samples(values)
-    return Posterior(values, calibration.errors(values.mean(axis=0)[:, 0], scatter), np.concatenate(bounds))
+    mean, scatter = scatter_of_samples(values)
+    return Posterior(values, calibration.errors(mean, scatter), calibration.correlations(mean), np.concatenate(bounds))
 
 
 @torch.no_grad()
@@ -179,8 +185,8 @@ def _tabulate(
     to_arcsec[:, 1:3] = (HALF_WIDTH * galaxies["stamp_scale_arcsec"].to_numpy(float))[:, None]
     columns = _parameter_columns(posterior.samples * to_arcsec, posterior.errors, posterior.at_bound)
     physical = posterior.mean * to_arcsec
-    stretched = calibrated_samples(posterior.samples * to_arcsec, posterior.errors, generator)
-    used = _use_inclination(galaxies, physical, posterior.errors, stretched, generator)
+    drawn = calibrated_samples(physical, posterior.errors, posterior.correlation, _ERROR_SAMPLES, generator)
+    used = _use_inclination(galaxies, physical, posterior.errors, drawn, generator)
     r_e = targets["r_e_arcsec"].to_numpy(float)
     given = np.isfinite(r_e) & (r_e > 0)
     r_scale = np.where(used.photometric & given, r_e / R_E_PER_SCALE_LENGTH, physical[:, 1])
@@ -221,8 +227,6 @@ def infer(
     intensity stamp was made from photometry, the velocities use the photometric inclination and scale length. Raises `ModelError`
     where weights, maps and targets do not belong together.
     """
-    from tullyflow.maps.shards import read_shard
-
     shard, targets = read_shard(maps_path), read_table(targets_path, TARGETS)
     galaxies = shard.galaxies.reset_index(drop=True)
     if list(galaxies["galaxy"]) != list(targets["galaxy"]):

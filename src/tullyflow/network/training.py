@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tullyflow.errors import ModelError
+from tullyflow.maps.shards import read_shard
 from tullyflow.network.autoencoder import DiscAutoencoder, map_loss
 from tullyflow.network.batch import UNTRAINABLE, Stamps, resolve_device, stamps_of_shards
 from tullyflow.network.calibration import calibrate, identity
@@ -35,6 +36,7 @@ _LABEL_BETA = 0.1  # of half a range: where the label loss turns from quadratic 
 _LABEL_WEIGHTS = (1.0, 1.0, 0.3, 1.0)  # r_turn is often unresolved: it must not drown V_max in the encoder they share
 _VALIDATION_SHARE, _VALIDATION_FROM = 0.1, 50
 _LOG_LINES = 20
+_CALIBRATION_DISCS = 2000
 _CALIBRATION_SEED = 1_000_003  # added to the seed: the held-out stream
 
 
@@ -68,7 +70,7 @@ def fit_synthetic(
 
     ``generator`` (cpu) draws the discs; dropout uses torch's own randomness. Raises `ModelError` where the loss is not finite.
     """
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
     every = max(1, steps // _LOG_LINES)
     rows, recent, began = [], [], time.monotonic()
@@ -134,7 +136,7 @@ def fit_stamps(
     naming the galaxy whose loss is not finite.
     """
     network = model.network
-    optimizer = torch.optim.Adam(model.parameters(), lr=network.learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=network.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, network.decay_every, network.decay)
     rehearse = rehearse and network.rehearsal > 0
     every = max(1, network.epochs // _LOG_LINES)
@@ -176,7 +178,7 @@ def _finish(
 ) -> None:
     """Calibrate, then write history, weights and card."""
     model.eval()
-    calibration = calibrate(model, torch.Generator().manual_seed(settings.seed + _CALIBRATION_SEED))
+    calibration = calibrate(model, torch.Generator().manual_seed(settings.seed + _CALIBRATION_SEED), _CALIBRATION_DISCS)
     log.info(
         "network: 1 sigma covers %s of synthetic discs (i, r_scale, r_turn, V) after calibration, %s before",
         ", ".join(f"{c:.0%}" for c in calibration.coverage_after), ", ".join(f"{c:.0%}" for c in calibration.coverage_before),
@@ -211,8 +213,6 @@ def train(maps_paths: Sequence[str | Path], initial_dir: str | Path | None, sett
     not on the training list. With ``network.adapt`` false or no epochs the initial weights are handed on as they are. Raises
     `ModelError` where the initial weights are absent or do not fit, or where no galaxy can be trained on.
     """
-    from tullyflow.maps.shards import read_shard
-
     network, device, out_dir = settings.network, resolve_device(settings.device), Path(out_dir)
     synthetic = network.initial_weights == "synthetic"
     if synthetic and initial_dir is None:

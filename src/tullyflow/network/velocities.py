@@ -20,23 +20,20 @@ class Velocity:
     log_err: np.ndarray
 
 
-def calibrated_samples(samples: np.ndarray, errors: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Stretch samples (sample, galaxy, 4) to calibrated widths (galaxy, 4) about their means, correlations kept.
+def calibrated_samples(
+    mean: np.ndarray, errors: np.ndarray, correlation: np.ndarray, samples: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Draw samples (sample, galaxy, 4) of the calibrated errors (galaxy, 4) about means (galaxy, 4).
 
-    Inclination is stretched in degrees, lengths and velocity in ln, where ``errors`` are relative. A parameter without scatter
-    (at a bound) gets normal deviates of its error. Inclinations beyond 90 are the same disc seen from below: reflected.
+    Inclination is normal in degrees, lengths and velocity in ln, where ``errors`` are relative. ``correlation`` (galaxy,) is that of
+    the errors of r_turn and V: a curve that turns over outside the data fixes their ratio better than either, and dropout knows too
+    little of it. Inclination and V sin i come from separate encoders: independent. Beyond 90 deg it is the same disc from below.
     """
-    logs = np.concatenate([samples[..., :1], np.log(samples[..., 1:])], axis=-1)
-    mean = samples.mean(axis=0)
-    centre = np.concatenate([mean[:, :1], np.log(mean[:, 1:])], axis=1)
-    deviation = logs - logs.mean(axis=0)
-    scatter = deviation.std(axis=0)
-    flat = scatter < 1e-6
-    unit = np.where(flat, generator.standard_normal(samples.shape), deviation / np.where(flat, 1.0, scatter))
-    stretched = centre + unit * errors
-    inclination = stretched[..., :1]
+    deviates = generator.standard_normal((samples, *mean.shape))
+    deviates[..., 3] = correlation * deviates[..., 2] + np.sqrt(1 - correlation**2) * deviates[..., 3]
+    inclination = mean[:, :1] + errors[:, :1] * deviates[..., :1]
     inclination = np.where(inclination > 90, 180 - inclination, inclination).clip(_SMALLEST_INCLINATION, 90)
-    return np.concatenate([inclination, np.exp(stretched[..., 1:])], axis=-1)
+    return np.concatenate([inclination, mean[:, 1:] * np.exp(errors[:, 1:] * deviates[..., 1:])], axis=-1)
 
 
 def _curve(radius: np.ndarray, parameters: np.ndarray) -> np.ndarray:

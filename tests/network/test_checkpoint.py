@@ -1,0 +1,66 @@
+"""Weights come back as they were, and foreign ones are refused with a sentence."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from tullyflow.errors import ModelError
+from tullyflow.network.checkpoint import load_checkpoint
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def weights(trained_dir, tmp_path):
+    return shutil.copytree(trained_dir, tmp_path / "weights")
+
+
+def test_card_says_what_the_weights_are(settings, weights):
+    card = json.loads((weights / "model.json").read_text())
+    assert card["parameters"] == {"intensity_encoder": 622_466, "velocity_encoder": 622_466}
+    assert card["network"]["ranges"] == settings.network.model_dump(mode="json")["ranges"]
+    assert card["seed"] == settings.seed and card["origin"] == "synthetic" and card["trained_on"] == []
+    assert {"torch", "tullyflow", "numpy"} <= set(card["versions"])
+
+
+def test_loaded_weights_give_the_same_outputs_twice(settings, weights):
+    maps, extra = torch.rand(2, 64, 64), torch.zeros(2, 1)
+    one, two = (load_checkpoint(weights, settings.network, CPU).model.eval().velocity_encoder(maps, extra) for _ in range(2))
+    assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize(
+    "change", [{"velocity_norm": 500}, {"log_scale": False}, {"beam_input": False}, {"ranges": {"r_scale": [0.1, 0.35]}}]
+)
+def test_weights_of_other_settings_are_refused(changed, weights, change):
+    with pytest.raises(ModelError, match=f"network.{next(iter(change))} = "):
+        load_checkpoint(weights, changed(**change).network, CPU)
+
+
+def test_what_may_differ_is_taken_from_the_settings(changed, weights):
+    assert load_checkpoint(weights, changed(samples=7, loss="chi2").network, CPU).model.network.samples == 7
+
+
+def test_changed_bytes_are_refused(settings, weights):
+    path = weights / "weights.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="digests differ"):
+        load_checkpoint(weights, settings.network, CPU)
+
+
+@pytest.mark.parametrize("content", ["{}", "not json", '{"format": "somebody else\'s"}'])
+def test_foreign_card_is_refused(settings, weights, content):
+    (weights / "model.json").write_text(content)
+    with pytest.raises(ModelError, match=r"model\.json"):
+        load_checkpoint(weights, settings.network, CPU)
+
+
+@pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
+def test_absent_file_is_refused(settings, weights, name):
+    (weights / name).unlink()
+    with pytest.raises(ModelError, match=f"{name}: no such file"):
+        load_checkpoint(weights, settings.network, CPU)
