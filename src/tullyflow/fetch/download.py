@@ -22,7 +22,6 @@ LONGEST_PAUSE_S = 120.0
 _GONE = (404, 410)
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
-_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,8 @@ def download(client: httpx.Client, url: str, destination: Path, fetch: Fetch, sh
             if err.http_status in _GONE:
                 return Answer("missing", err.http_status, attempt, str(err))
             if not err.again or attempt == fetch.tries:
+                if not _known_version(part):
+                    _discard(part)
                 return Answer("failed", err.http_status, attempt, str(err))
             pause = err.pause_s if err.pause_s is not None else BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.8, 1.2)
             time.sleep(min(pause, LONGEST_PAUSE_S))
@@ -87,6 +88,11 @@ def _version_of(part: Path) -> Path:
     return part.with_name(f"{part.name}.version")
 
 
+def _known_version(part: Path) -> str:
+    """Version of the file the part is a piece of; empty where it cannot be gone on with."""
+    return _version_of(part).read_text() if _version_of(part).exists() else ""
+
+
 def _discard(part: Path) -> None:
     part.unlink(missing_ok=True)
     _version_of(part).unlink(missing_ok=True)
@@ -94,7 +100,7 @@ def _discard(part: Path) -> None:
 
 def _stream(client: httpx.Client, url: str, part: Path) -> int:
     """Write the body to ``part``, going on where it ends if the server still has the same version; return the HTTP status."""
-    version = _version_of(part).read_text() if _version_of(part).exists() else ""
+    version = _known_version(part)
     start = part.stat().st_size if part.exists() and version else 0
     headers = {"Range": f"bytes={start}-", "If-Range": version} if start else {}
     try:
@@ -154,9 +160,9 @@ def _write(response: httpx.Response, part: Path, start: int, address: str) -> No
     with open(part, "r+b" if start else "wb") as handle:
         handle.seek(start)
         handle.truncate()
-        for block in response.iter_bytes(_BLOCK) if _is_encoded(response, part) else response.iter_raw(_BLOCK):
+        for block in response.iter_bytes() if _is_encoded(response, part) else response.iter_raw():
             if first and not start and looks_like_web_page(block[:512]):
-                _version_of(part).unlink(missing_ok=True)
+                _discard(part)
                 raise _TryError(f"{address}: a web page came instead of the file", response.status_code)
             first = False
             handle.write(block)

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def list_targets(
     frame = conform(adapter.targets(catalogues, release, settings).reset_index(drop=True), TARGETS, name=f"{survey} {release} targets")
     check_names(frame["galaxy"], f"{survey} {release}")
     found = len(frame)
-    frame = _choose(frame, asked_galaxies(settings), f"{survey} {release}")
+    frame = _choose(frame, asked_galaxies(settings, release), f"{survey} {release}")
     if settings.overrides:
         frame = _replace(frame, Path(settings.overrides))
     frame["shard"] = assign_shards(frame, survey, release, shard_size or getattr(settings, survey).shard_size)
@@ -117,12 +118,12 @@ def assign_shards(frame: pd.DataFrame, survey: str, release: str, size: int) -> 
     The galaxies of one MaNGA plate share a shard (one that fits into none is a shard of its own), whatever lies between
     them in the list. Rows appended to the list leave the shards before them as they are.
     """
-    groups = frame["galaxy"].str.partition("-")[0] if survey == "manga" else frame["galaxy"]
-    sizes = groups.value_counts()
+    groups = [name.partition("-")[0] if survey == "manga" else name for name in frame["galaxy"]]
+    sizes = Counter(groups)
     shard_of, number, filled = {}, 0, 0
     for group in dict.fromkeys(groups):
         if filled and filled + sizes[group] > size:
             number, filled = number + 1, 0
         shard_of[group] = number
-        filled += int(sizes[group])
+        filled += sizes[group]
     return np.array([f"{survey}-{release}-{shard_of[group]:03d}" for group in groups], dtype=object)

@@ -86,15 +86,16 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
 
 
 def _source(paths: Mapping[str, Path], name: str, row: Mapping, galaxy: str) -> tuple[Path, str] | None:
-    """File and extension of a map; an error map may sit in its map's file. None where the row names neither."""
+    """File and extension of a map, None where the row names neither; a map given by its extension alone sits in the velocity's file.
+
+    An error map given by its extension alone sits in the file of its map.
+    """
+    key = row.get(f"{name}_hdu", "")
     if name in row:
-        return path_of(paths, name, galaxy), row.get(f"{name}_hdu", "")
+        return path_of(paths, name, galaxy), key
     owner = name.removesuffix("_err")
-    if owner != name and f"{name}_hdu" in row:
-        return path_of(paths, owner, galaxy), row[f"{name}_hdu"]
-    if owner == name and f"{name}_hdu" in row:  # another extension of the velocity's file
-        return path_of(paths, "velocity", galaxy), row[f"{name}_hdu"]
-    return None
+    file = owner if owner in row else "velocity"
+    return (path_of(paths, file, galaxy), key) if key else None
 
 
 def _read(paths, name: str, row: Mapping, galaxy: str, settings: Settings):

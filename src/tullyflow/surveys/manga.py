@@ -20,13 +20,13 @@ from tullyflow.surveys.manga_quality import flag_drp_quality, judge_quality
 from tullyflow.surveys.releases import addresses, catalogue_product, galaxy_product
 from tullyflow.surveys.rows import add_flag, asked_galaxies, check_names, flag_missing, luminosity_distance_mpc
 
-__all__ = ["catalogue_products", "products", "read", "targets"]
+__all__ = ["HDUS", "catalogue_products", "products", "read", "targets"]
 
 _MAIN_SAMPLE = 1 << 10 | 1 << 11 | 1 << 12  # MNGTARG1: primary, secondary, colour-enhanced
 _BAND_R = 4  # of F, N, u, g, r, i, z
 _NEEDED = ("plateifu", "objra", "objdec", "z", "drp3qual", "mngtarg1", "rfwhm", "nsa_elpetro_mass", "nsa_elpetro_absmag",
            "nsa_elpetro_th50_r", "nsa_elpetro_ba", "nsa_elpetro_phi")  # fmt: skip
-_HDUS = ("SPX_SNR", "BINID", "STELLAR_VEL", "STELLAR_VEL_MASK", "EMLINE_GFLUX", "EMLINE_GFLUX_IVAR", "EMLINE_GFLUX_MASK",
+HDUS = ("SPX_SNR", "BINID", "STELLAR_VEL", "STELLAR_VEL_MASK", "EMLINE_GFLUX", "EMLINE_GFLUX_IVAR", "EMLINE_GFLUX_MASK",
          "EMLINE_GVEL", "EMLINE_GVEL_IVAR", "EMLINE_GVEL_MASK", "EMLINE_GSIGMA", "EMLINE_GSIGMA_IVAR", "EMLINE_GSIGMA_MASK",
          "EMLINE_INSTSIGMA")  # fmt: skip
 
@@ -50,7 +50,7 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     """
     drpall = _read_drpall(catalogues, release)
     name = drpall["plateifu"]
-    asked = asked_galaxies(settings)
+    asked = asked_galaxies(settings, release)
     keep = (drpall["mngtarg1"] & _MAIN_SAMPLE) != 0 if settings.manga.main_sample else (drpall["mngtarg1"] | drpall.get("mngtarg3", 0)) != 0
     keep = keep | np.isin(name, asked or [])
     order = np.lexsort(tuple(_number(name, part) for part in (1, 0)))
@@ -146,7 +146,7 @@ def products(target: Mapping, release: str, settings: Settings) -> list[Product]
     if not daptype:
         raise SettingsError(f"manga.daptype has no entry for {release}; add one, e.g. {release}: HYB10-MILESHC-MASTARSSP.")
     urls = addresses("manga", release, "maps", settings, plate=plate, ifu=ifu, daptype=daptype)
-    return [galaxy_product(f"{plate}-{ifu}", "maps", urls, f"manga/{release}/maps/{plate}/{ifu}", _HDUS)]
+    return [galaxy_product(f"{plate}-{ifu}", "maps", urls, f"manga/{release}/maps/{plate}/{ifu}", HDUS)]
 
 
 def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> GalaxyMaps:
@@ -165,7 +165,7 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
         primary = hdus[0].header
         if str(primary.get("PLATEIFU", galaxy)).strip() != galaxy:
             raise DataError(GALAXY.UNREADABLE_FILE, f"{path.name}: holds {primary['PLATEIFU']}, not {galaxy}.")
-        maps = {name: _line_map(hdus, name, settings.manga.line, path) for name in _HDUS if name.startswith("EMLINE")}
+        maps = {name: _line_map(hdus, name, settings.manga.line, path) for name in HDUS if name.startswith("EMLINE")}
         velocity_header = hdus["EMLINE_GVEL"].header
         snr = image(image_hdu(hdus, "SPX_SNR", path), path)
         bins = image_hdu(hdus, "BINID", path)

@@ -148,7 +148,7 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
     if stellar is not None and stellar.shape != velocity.shape:
         stellar = None
 
-    covered = np.isfinite([values for values in maps.values()]).any(axis=0)
+    covered = np.isfinite([maps[name] for name in _MAPS]).any(axis=0)
     if stellar is not None:
         covered |= np.isfinite(stellar)
     errors = {name: np.where(maps[f"{name} error"] > 0, maps[f"{name} error"], np.nan) for name in _MAPS}

@@ -1,0 +1,122 @@
+"""THINGS: the shipped table, and cubes placed on the table's positions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from tullyflow.errors import CatalogueError, DataError
+from tullyflow.flags import GALAXY
+from tullyflow.surveys import things
+from tullyflow.surveys.cubes import centre_from_position
+from tullyflow.tables import TARGETS, conform
+
+
+def test_the_shipped_table_has_the_34_galaxies_of_the_survey(configure):
+    frame = conform(things.targets({}, "NA", configure()), TARGETS).set_index("galaxy")
+    assert len(frame) == 34
+    assert frame.loc["NGC_2403", "distance_mpc"] == pytest.approx(3.22)
+    q2 = 0.04 + 0.96 * np.cos(np.radians(62.9)) ** 2
+    assert frame.loc["NGC_2403", "axis_ratio"] == pytest.approx(np.sqrt(q2))
+    assert frame.loc["NGC_3198", "pa_phot_deg"] == pytest.approx(35.0)  # 215 modulo 180
+    assert frame.loc["NGC_2403", "psf_fwhm_arcsec"] == pytest.approx(np.sqrt(8.75 * 7.65))
+    assert frame.loc["NGC_2403", "log_mstar"] == pytest.approx(9.7 - 0.04)  # Kroupa to Chabrier
+    assert frame.loc["NGC_3031", "flags"] & GALAXY.MISSING_MASS
+    assert frame["distance_mpc"].between(1, 20).all()
+    robust = things.targets({}, "RO", configure()).set_index("galaxy")
+    assert robust.loc["NGC_2403", "psf_fwhm_arcsec"] == pytest.approx(np.sqrt(6.01 * 5.17))
+
+
+@pytest.mark.parametrize(("name", "ra", "dec"), [("NGC_2403", "07h36m51.4s", "+65d36m09s"), ("NGC_7793", "23h57m49.8s", "-32d35m28s"),
+                                                  ("NGC_3521", "11h05m48.6s", "-00d02m09s"),
+                                                  ("IC_2574", "10h28m23.5s", "+68d24m44s")])  # fmt: skip
+def test_positions_are_those_of_the_galaxies(configure, name, ra, dec):
+    row = things.targets({}, "NA", configure()).set_index("galaxy").loc[name]
+    assert SkyCoord(row["ra_deg"], row["dec_deg"], unit="deg").separation(SkyCoord(ra, dec)).arcsec < 40
+
+
+def test_a_mock_archive_brings_its_own_table(configure, tmp_path):
+    assert things.catalogue_products("NA", configure()) == []
+    (product,) = things.catalogue_products("NA", configure(mock={}))
+    assert product.urls == ("archive://mock/things/galaxies.csv",)
+    path = tmp_path / "galaxies.csv"
+    row = {"galaxy": "MOCK_1", "ra_deg": 10.0, "dec_deg": 5.0, "distance_mpc": 8.0, "log_mstar": 10.0, "abs_mag_r": -20.0,
+           "axis_ratio": 0.5, "pa_phot_deg": 200.0, "r_e_arcsec": 60.0}  # fmt: skip
+    pd.DataFrame([row]).to_csv(path, index=False)
+    frame = conform(things.targets({"catalogue": path}, "NA", configure()), TARGETS)
+    assert frame.loc[0, ["galaxy", "log_mstar", "axis_ratio", "pa_phot_deg", "r_e_arcsec", "flags"]].tolist() == [
+        "MOCK_1",
+        10.0,
+        0.5,
+        20.0,
+        60.0,
+        0,
+    ]
+    pd.DataFrame([row]).drop(columns="ra_deg").to_csv(path, index=False)
+    with pytest.raises(CatalogueError, match="ra_deg"):
+        things.targets({"catalogue": path}, "NA", configure())
+
+
+def test_products_try_both_hosts(configure):
+    (product,) = things.products({"galaxy": "NGC_2403"}, "NA", configure())
+    assert [url.split("/")[2] for url in product.urls] == ["things.www3.mpia.de", "www2.mpia-hd.mpg.de"]
+    assert all(url.endswith("/NGC_2403_NA_CUBE_THINGS.FITS") for url in product.urls)
+
+
+def cube_file(path, cut=0):
+    """A cube as AIPS wrote it: four axes; a ridge of emission whose velocity rises with x and depends on y."""
+    y, x, v = 40, 48, 30
+    data = np.random.default_rng(3).normal(0, 0.1, (1, v, y, x)).astype("f4")
+    for column in range(8, 40):
+        data[0, 5 + column // 2 - 1 : 5 + column // 2 + 2, 12:30, column] += 5
+    header = fits.Header({
+        "CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CTYPE3": "VELO-HEL", "CTYPE4": "STOKES",
+        "CRPIX1": 25.0, "CRPIX2": 21.0, "CRPIX3": 1.0, "CRPIX4": 1.0,
+        "CRVAL1": 114.0, "CRVAL2": 65.0, "CRVAL3": 100e3, "CRVAL4": 1.0,
+        "CDELT1": -3 / 3600, "CDELT2": 3 / 3600, "CDELT3": 5e3, "CDELT4": 1.0,
+        "BUNIT": "JY/BEAM", "RESTFREQ": 1.420405752e9, "BMAJ": 9 / 3600, "BMIN": 7 / 3600, "BPA": 0.0,
+    })  # fmt: skip
+    fits.PrimaryHDU(data, header).writeto(path)
+    if cut:
+        path.write_bytes(path.read_bytes()[:-cut])
+    return path
+
+
+def test_a_cube_becomes_maps_centred_on_the_tables_position(configure, tmp_path):
+    path = cube_file(tmp_path / "cube.fits")
+    target = {"galaxy": "NGC_1", "ra_deg": 114.0, "dec_deg": 65.0 + 12 / 3600, "psf_fwhm_arcsec": 99.0}
+    maps = things.read({"cube": path}, target, configure())
+    assert maps.velocity.shape == (40, 48)
+    assert maps.centre == pytest.approx((24.0, 24.0), abs=1e-3)
+    assert maps.pixel_scale_arcsec == pytest.approx(3.0)
+    assert maps.psf_fwhm_arcsec == pytest.approx(np.sqrt(63.0), rel=1e-3)  # the cube's beam, not the table's
+    assert np.nanmedian(maps.velocity[14:28, 36]) > np.nanmedian(maps.velocity[14:28, 12]) + 40
+    assert maps.fov_pixels > 300
+
+
+def test_a_broken_cube_costs_one_galaxy(configure, tmp_path):
+    target = {"galaxy": "NGC_1", "ra_deg": 114.0, "dec_deg": 65.0}
+    with pytest.raises(DataError) as caught:
+        things.read({"cube": cube_file(tmp_path / "cube.fits", cut=50_000)}, target, configure())
+    assert caught.value.flag == GALAXY.UNREADABLE_FILE
+    fits.PrimaryHDU(np.ones((9, 9), "f4")).writeto(tmp_path / "map.fits")
+    with pytest.raises(DataError, match="axes") as caught:
+        things.read({"cube": tmp_path / "map.fits"}, target, configure())
+    assert caught.value.flag == GALAXY.MISSING_HDU
+
+
+@pytest.mark.parametrize(("crpix", "position", "centre", "word"), [
+    ((31.0, 17.0), (10.0, 5.0), (30.0, 16.0), ""),
+    ((31.0, 17.0), (np.nan, np.nan), (30.0, 16.0), "reference pixel"),
+    ((1.0, 1.0), (np.nan, np.nan), (29.5, 19.5), "middle"),
+    ((31.0, 17.0), (11.0, 5.0), (30.0, 16.0), "outside"),
+])  # fmt: skip
+def test_an_unknown_position_is_replaced_by_the_pointing_or_the_middle_and_said(crpix, position, centre, word):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crpix, wcs.wcs.crval, wcs.wcs.cdelt = ["RA---TAN", "DEC--TAN"], crpix, [10.0, 5.0], [-1e-4, 1e-4]
+    found, said = centre_from_position(wcs, {"galaxy": "g", "ra_deg": position[0], "dec_deg": position[1]}, (40, 60))
+    assert found == pytest.approx(centre)
+    assert word in said
+    assert bool(said) == bool(word)
