@@ -71,7 +71,8 @@ def outer_dispersion(radius: NDArray, dispersion_sq: NDArray, r_max: float, r_e:
     square = dispersion_sq[(radius >= inner) & (radius <= r_max) & np.isfinite(dispersion_sq)]
     if len(square) >= _PIXELS_MIN:
         away = np.abs(square - np.median(square))
-        square = square[away <= _CLIP * 1.4826 * np.median(away)]
+        limit = _CLIP * 1.4826 * np.median(away)
+        square = square[away <= limit] if limit > 0 else square
     if len(square) < _PIXELS_MIN:
         return OuterDispersion(np.nan, np.nan, len(square))
     root, err = dispersion_from_square(square.mean(), square.std(ddof=1) / np.sqrt(len(square)))

@@ -139,7 +139,8 @@ def signal_mask(cube: NDArray, beam_pixels: float, *, high: float, low: float, c
     are fewer than 4). NaN counts as no signal.
     """
     filled = np.nan_to_num(cube, nan=0.0, posinf=0.0, neginf=0.0)
-    smooth = ndimage.gaussian_filter(filled, (0, beam_pixels / FWHM_PER_SIGMA, beam_pixels / FWHM_PER_SIGMA))
+    width = beam_pixels / FWHM_PER_SIGMA
+    smooth = ndimage.gaussian_filter(filled, (0, width, width), mode="constant")  # a reflected edge would double its noise
     smooth = ndimage.convolve1d(smooth, np.array([0.25, 0.5, 0.25]), axis=0, mode="constant")
     finite = np.isfinite(cube)
     rms_smooth = _robust_rms(smooth[finite])

@@ -131,7 +131,7 @@ def _minimum(angles: NDArray, chi2: NDArray, start: float) -> tuple[float, float
             return start, np.nan
         centre += float(np.clip(-terms[1] / (2 * terms[2]), -0.5, 0.5)) * window
         curvature = 2 * float(terms[2]) / window**2
-    return centre, curvature
+    return float(np.clip(centre, start - window, start + window)), curvature
 
 
 def _correlated_pixels(residual: NDArray, offsets: NDArray) -> float:
@@ -157,8 +157,7 @@ def _correlated_pixels(residual: NDArray, offsets: NDArray) -> float:
 
 
 def _failed(message: str, n_pixels: int, angles: NDArray | None = None, chi2: NDArray | None = None) -> PositionAngle:
-    empty = np.empty(0)
-    angles, chi2 = (empty, empty) if angles is None else (angles, chi2)
+    angles, chi2 = (np.empty(0), np.empty(0)) if angles is None else (angles, chi2)
     nan = np.nan
     return PositionAngle(nan, nan, nan, nan, n_pixels, nan, angles, chi2, flags.GALAXY.PA_FAILED, message)
 
@@ -171,7 +170,7 @@ def fit_position_angle(
     *,
     step_deg: float = 1.0,
     err_max_deg: float = 45.0,
-    err_floor_kms: float = 10.0,
+    err_floor_kms: float = 3.0,
 ) -> PositionAngle:
     """Find the axis about which a velocity map is closest to bi-antisymmetric, and its receding side.
 
@@ -189,7 +188,7 @@ def fit_position_angle(
         A position angle less certain than this is flagged.
     err_floor_kms
         Added to the errors in quadrature: real discs depart from bi-antisymmetry by a few km/s, and without
-        it the few brightest pixels decide.
+        it the few brightest pixels decide (10 makes the weights nearly equal).
 
     Returns
     -------

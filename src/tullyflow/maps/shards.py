@@ -1,7 +1,6 @@
 """A shard's stamps in one FITS file: one image plane and one table row per target, in the targets' order."""
 
 import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,8 @@ from tullyflow.conventions import STAMP
 from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
 from tullyflow.maps.galaxies import MadeGalaxy, make_galaxy
-from tullyflow.settings import Settings
+from tullyflow.settings import Settings, select_sections
+from tullyflow.surveys import SURVEYS
 from tullyflow.tables import GALAXIES, MANIFEST, STAMP_HDUS, TARGETS, conform, read_table, whole_file
 
 __all__ = ["Shard", "build_shard", "read_shard"]
@@ -98,13 +98,12 @@ def _gather(made: list[MadeGalaxy]) -> Shard:
 
 
 def _provenance(settings: Settings, manifest_path: str | Path, targets_path: str | Path) -> list[tuple[str, str, str]]:
-    used = settings.model_dump(mode="json", include={"maps", "manga", "sami", "things", "local"})
-    digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(select_sections(settings, "maps", *SURVEYS).encode()).hexdigest()
     return [
         ("CREATOR", f"tullyflow {tullyflow.__version__}", "what wrote this file"),
-        ("SETTINGS", digest[:32], "SHA-256 of the settings' JSON"),
-        ("MANIFEST", hashlib.sha256(Path(manifest_path).read_bytes()).hexdigest()[:32], "SHA-256 of the list of files"),
-        ("TARGETS", hashlib.sha256(Path(targets_path).read_bytes()).hexdigest()[:32], "SHA-256 of the list of galaxies"),
+        ("SETTINGS", digest[:32], "SHA-256, settings"),
+        ("MANIFEST", hashlib.sha256(Path(manifest_path).read_bytes()).hexdigest()[:32], "SHA-256, files"),
+        ("TARGETS", hashlib.sha256(Path(targets_path).read_bytes()).hexdigest()[:32], "SHA-256, galaxies"),
     ]
 
 
@@ -125,7 +124,8 @@ def _write(shard: Shard, path: str | Path, provenance: list[tuple[str, str, str]
             columns.append(fits.Column(column.name, _FORMAT[column.kind], unit=column.unit or None, array=values))
     table = fits.BinTableHDU.from_columns(columns, name="GALAXIES")
     for k, column in enumerate(GALAXIES):
-        table.header.comments[f"TTYPE{k + 1}"] = column.description[:47]
+        room = 80 - len(f"TTYPE000= {column.name!r:<20} / ")  # a FITS card has 80 characters
+        table.header.comments[f"TTYPE{k + 1}"] = column.description[:room]
     hdus.append(table)
     for hdu in hdus:
         hdu.header.extend(provenance)

@@ -1,0 +1,145 @@
+"""Promises of the mask."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from tullyflow.flags import BAD_VELOCITY, PIXEL
+from tullyflow.maps.geometry import fill_factor, measure_geometry, outer_dispersion
+from tullyflow.maps.masks import count_mask, mask_maps
+from tullyflow.settings import Maps
+from tullyflow.surveys import GalaxyMaps
+
+
+def galaxy(**changes):
+    y, x = np.indices((30, 40), dtype=float)
+    velocity = 5 * (x - 18) + 2 * (y - 14)
+    maps = GalaxyMaps(
+        galaxy="g", velocity=velocity, velocity_err=np.full(velocity.shape, 2.0), mask=np.zeros(velocity.shape, dtype=np.int32),
+        wcs=None, centre=(18.0, 14.0), pixel_scale_arcsec=0.5, intensity=np.full(velocity.shape, 50.0),
+        intensity_err=np.ones(velocity.shape), dispersion_sq=np.full(velocity.shape, 100.0), fov_pixels=1200,
+    )  # fmt: skip
+    return replace(maps, **changes)
+
+
+def changed(image, at, value):
+    out = np.array(image, dtype=float)
+    out[at] = value
+    return out
+
+
+def test_a_clean_map_keeps_every_pixel():
+    assert not mask_maps(galaxy(), Maps()).any()
+
+
+def test_reader_bits_are_kept():
+    bits = np.zeros((30, 40), dtype=np.int32)
+    bits[3, 7] = PIXEL.FOREGROUND | PIXEL.NEAR_BOUND
+    assert mask_maps(galaxy(mask=bits), Maps())[3, 7] & PIXEL.FOREGROUND
+    assert bits[3, 8] == 0
+
+
+def test_faint_pixels_are_masked_and_velocity_alone_is_not_tested():
+    maps = galaxy()
+    maps = replace(maps, intensity=changed(maps.intensity, (5, 6), 9.9))
+    mask = mask_maps(maps, Maps())
+    assert mask[5, 6] == PIXEL.LOW_SNR
+    assert (mask != 0).sum() == 1
+    assert not mask_maps(replace(maps, intensity=None, intensity_err=None), Maps()).any()
+
+
+def test_missing_values_and_large_errors_are_masked():
+    maps = galaxy()
+    maps = replace(maps, velocity=changed(maps.velocity, (4, 4), np.nan), velocity_err=changed(maps.velocity_err, (9, 9), 51.0))
+    mask = mask_maps(maps, Maps())
+    assert mask[4, 4] & PIXEL.NO_VALUE
+    assert mask[9, 9] == PIXEL.UNRELIABLE
+    assert (mask != 0).sum() == 2
+
+
+def test_an_outlier_is_masked_only_beyond_both_limits():
+    maps = galaxy()
+    far = changed(maps.velocity, (12, 20), maps.velocity[12, 20] + 70)
+    assert mask_maps(replace(maps, velocity=far), Maps())[12, 20] == PIXEL.VELOCITY_OUTLIER
+    assert mask_maps(replace(maps, velocity=far, velocity_err=np.full_like(far, 15.0)), Maps())[12, 20] == 0
+    near = changed(maps.velocity, (12, 20), maps.velocity[12, 20] + 50)
+    assert mask_maps(replace(maps, velocity=near), Maps())[12, 20] == 0
+
+
+def test_an_outlier_spoils_none_of_its_neighbours():
+    maps = galaxy()
+    mask = mask_maps(replace(maps, velocity=changed(maps.velocity, (12, 20), 5000.0)), Maps())
+    assert (mask != 0).sum() == 1
+
+
+def test_a_small_island_goes_and_a_large_one_stays():
+    bits = np.full((30, 40), PIXEL.NO_COVERAGE, dtype=np.int32)
+    bits[5:20, 5:20] = 0  # 225 pixels
+    bits[5:12, 30:38] = 0  # 56: a quarter
+    bits[25:28, 25:30] = 0  # 15
+    mask = mask_maps(galaxy(mask=bits), Maps())
+    assert (mask[5:20, 5:20] == 0).all()
+    assert (mask[5:12, 30:38] == 0).all()
+    assert (mask[25:28, 25:30] == PIXEL.ISLAND).all()
+
+
+def test_negative_dispersion_does_not_spoil_the_velocity():
+    maps = galaxy()
+    mask = mask_maps(replace(maps, dispersion_sq=changed(maps.dispersion_sq, (8, 8), -4.0)), Maps())
+    assert mask[8, 8] == PIXEL.NEGATIVE_DISPERSION
+    assert mask[8, 8] & BAD_VELOCITY == 0
+
+
+def test_counts_add_up():
+    maps = galaxy()
+    bits = maps.mask.copy()
+    bits[:4] = PIXEL.NO_COVERAGE
+    maps = replace(maps, mask=bits, intensity=changed(maps.intensity, (slice(10, 14), slice(0, 5)), 1.0))
+    counts = count_mask(mask_maps(maps, Maps()))
+    assert counts.looked_at == 26 * 40
+    assert counts.reasons == {"LOW_SNR": 20}
+    assert counts.kept + sum(counts.reasons.values()) == counts.looked_at
+
+
+def test_fill_factor_is_of_the_field_and_not_tested_for_velocity_alone():
+    maps = galaxy()
+    bits = np.zeros((30, 40), dtype=np.int32)
+    bits[:, :10] = PIXEL.LOW_SNR
+    bits[:, 30:] = PIXEL.NO_COVERAGE
+    assert fill_factor(replace(maps, fov_pixels=1000), bits) == 0.6
+    assert fill_factor(replace(maps, fov_pixels=0), bits) == 600 / 900
+    assert np.isnan(fill_factor(replace(maps, intensity=None), bits))
+
+
+def test_outer_dispersion_averages_squares_negative_ones_too():
+    rng = np.random.default_rng(4)
+    radius = rng.uniform(0, 10, 20_000)
+    square = 25.0**2 + rng.normal(0, 900, radius.size)  # a third is negative
+    found = outer_dispersion(radius, square, 10.0, 2.0)
+    assert abs(found.dispersion_kms - 25) < 4 * found.err_kms
+    assert 0.05 < found.err_kms < 0.5
+
+
+def test_outer_dispersion_looks_beyond_two_effective_radii_or_the_outer_half():
+    radius = np.linspace(0, 10, 2001)
+    square = np.where(radius < 6, 60.0**2, 20.0**2)
+    assert np.isclose(outer_dispersion(radius, square, 10.0, 3.0).dispersion_kms, 20.0)
+    wide = outer_dispersion(radius, square, 10.0, 8.0)  # 2 R_e beyond the data: from 5
+    assert np.isclose(wide.dispersion_kms**2, np.mean(square[radius >= 5]), rtol=0.01)
+    assert np.isnan(outer_dispersion(radius, np.full_like(radius, -5.0), 10.0, 3.0).dispersion_kms)
+
+
+def test_r_max_is_in_the_disc_plane():
+    y, x = np.indices((101, 101), dtype=float)
+    cos = 0.5
+    radius = np.hypot(x - 50, (y - 50) / cos)
+    bits = np.where(radius < 40, 0, PIXEL.NO_COVERAGE).astype(np.int32)
+    maps = GalaxyMaps(
+        galaxy="g", velocity=x - 50, velocity_err=np.ones_like(x), mask=bits, wcs=None, centre=(50.0, 50.0), pixel_scale_arcsec=0.5
+    )
+    axis_ratio = np.sqrt(0.04 + 0.96 * cos**2)
+    known = measure_geometry(maps, bits, 0.0, 0.0, axis_ratio=axis_ratio, r_e_arcsec=np.nan)
+    assert np.isclose(known.r_max_arcsec, 20 * np.sqrt(0.98), rtol=0.02)
+    assert np.isclose(known.v_abs_max_kms, 40, rtol=0.1)
+    guessed = measure_geometry(maps, bits, 0.0, 0.0, axis_ratio=np.nan, r_e_arcsec=np.nan)
+    assert np.isclose(guessed.r_max_arcsec, known.r_max_arcsec, rtol=0.1)
