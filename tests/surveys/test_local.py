@@ -246,3 +246,22 @@ def test_real_interferometer_maps(shared, configure, tmp_path):
     assert scales["NGC0383"] == pytest.approx((0.035, 0.133), rel=0.01)
     assert scales["NGC4697"] == pytest.approx((0.05, 0.553), rel=0.01)
     assert scales["FRL49"] == pytest.approx((0.02, 0.186), rel=0.01)
+
+
+def test_real_cubes_and_compressed_moment_maps(shared, configure, tmp_path):
+    mirror = shared / "mirror"
+    co = str(mirror / "edge_ngc4047/NGC4047.co.smo7_dil.{}.fits.gz")
+    rows = [
+        {"galaxy": "NGC2903", "cube": mirror / "hi_cubes/NGC_2903.fits", "ra_deg": 143.042, "dec_deg": 21.501},
+        {"galaxy": "ESO121", "cube": mirror / "hi_cubes/eso121-g6.fits"},
+        {"galaxy": "NGC4047", "ra_deg": 180.7116, "dec_deg": 48.6362}
+        | {f"{name}{error}": co.format(prefix + moment)
+           for name, moment in (("velocity", "mom1"), ("intensity", "mom0"), ("dispersion", "mom2"))
+           for error, prefix in (("", ""), ("_err", "e"))},
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "mine.csv", index=False)
+    maps = {target["galaxy"]: maps for target, maps in read_real(tmp_path / "mine.csv", configure)}
+    medians = {name: np.median(m.velocity[m.mask == 0]) for name, m in maps.items()}
+    assert medians == pytest.approx({"NGC2903": 556, "ESO121": 1206, "NGC4047": 3419}, abs=15)  # literature systemic velocities
+    assert maps["NGC4047"].psf_fwhm_arcsec == pytest.approx(7.0, rel=1e-3)
+    assert all(m.flags == 0 for m in maps.values())
