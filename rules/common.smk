@@ -49,7 +49,7 @@ FITS = ["relation.clip", "relation.pivot_log_mstar", "relation.pivot_log_v", "re
 wildcard_constraints:
     survey="|".join(SURVEYS),
     release="[A-Za-z0-9]+",
-    part=r"\d{3,}",
+    part=r"\d\d\d+",
     initial="[0-9a-f]{12}",
     relation="[a-z]+(_[a-z]+)?",
     velocity="v_[a-z0-9]+",
@@ -81,7 +81,8 @@ def raw_content(kind):
         from tullyflow.fetch.manifest import content_digest
 
         name = SHARD if kind == "fetch" else "{survey}-{release}"
-        return content_digest(f"{RESULTS}/{kind}/{name}.csv".format(**wildcards))
+        path = Path(f"{RESULTS}/{kind}/{name}.csv".format(**wildcards))
+        return content_digest(path) if path.is_file() else ""  # looked up again when the manifest exists
 
     return digest
 

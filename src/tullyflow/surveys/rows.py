@@ -68,17 +68,27 @@ def same_name(name: str) -> str:
     return re.sub(r"[\s_]", "", name).lower()
 
 
-def asked_galaxies(settings: Settings) -> list[str] | None:
-    """The names under ``galaxies`` (a list, a file with one per line, or names with commas); None = all."""
+def asked_galaxies(settings: Settings, release: str) -> list[str] | None:
+    """The names under ``galaxies`` (a list, a file with one per line, or names with commas) for this release; None = all.
+
+    ``DR15/7815-3702`` asks for a galaxy of one release only.
+    """
     asked = settings.galaxies
-    if asked is None or isinstance(asked, list):
-        return asked
+    if asked is None:
+        return None
+    if isinstance(asked, str):
+        asked = _names_in(asked)
+    pairs = [name.rpartition("/") for name in asked]
+    return [name for wanted, _, name in pairs if wanted in ("", release)]
+
+
+def _names_in(asked: str) -> list[str]:
     path = Path(asked)
     if path.is_file():
         lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
         return [line for line in lines if line]
     names = [name.strip() for name in asked.split(",")]
-    if path.suffix in {".txt", ".csv", ".list", ".dat"} or not all(_NAME.fullmatch(name) for name in names):
+    if path.suffix in {".txt", ".csv", ".list", ".dat"} or not all(_NAME.fullmatch(name.rpartition("/")[2]) for name in names):
         raise CatalogueError(f"galaxies: {asked}: no such file; give a list of names, or a file with one name per line.")
     return names
 

@@ -1,0 +1,150 @@
+"""The workflow walks the whole way on a tiny mock universe, and re-runs the right things, and only they."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from astropy.table import Table
+
+from tullyflow import flags, tables
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CONFIG = {
+    "run": "tiny",
+    "surveys": ["manga", "sami"],
+    "releases": str(ROOT / "config" / "releases.csv"),
+    "mock": {"manga_dr15": 0, "manga_dr17": 16, "sami": 14, "things": 0, "samples": 20000},
+    "manga": {"releases": ["DR17"], "shard_size": 8},
+    "network": {"synthetic_steps": 40, "epochs": 1, "samples": 20},
+    "relation": {"drift": "off", "velocities": ["v_max"], "methods": ["lts"], "log_v_err_max": 9, "reconstruction": "off"},
+}
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(ROOT / "workflow" / "Snakefile"), "--directory", str(folder)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, env={**os.environ, "PATH": path}, timeout=900, check=False)
+
+
+def planned(folder: Path, **changes) -> dict[str, int]:
+    """Rules a dry run would run, with their number of jobs, after these changes of the config."""
+    config = yaml.safe_load(yaml.safe_dump(CONFIG))
+    for key, value in changes.items():
+        config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) else value
+    path = folder / "changed.yaml"
+    path.write_text(yaml.safe_dump(config))
+    result = snakemake(folder, "--cores", "2", "--configfile", str(path), "--dry-run")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return {m[1]: int(m[2]) for m in re.finditer(r"^(\w+) +(\d+)$", result.stdout + result.stderr, re.MULTILINE) if m[1] not in ("total", "all")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("workflow")
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    result = snakemake(folder, "--cores", "2", "--configfile", "config.yaml")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+    return folder
+
+
+def test_every_target_is_one_row_of_the_sample(finished):
+    sample = tables.read_table(finished / "results/tiny/sample.parquet", tables.SAMPLE)
+    truth = pd.read_parquet(finished / "results/tiny/mock/truth.parquet")
+    assert sorted(zip(sample.survey, sample.galaxy, strict=True)) == sorted(zip(truth.survey, truth.galaxy, strict=True))
+    excluded = (sample["flags"] & flags.GALAXY.excluding) != 0
+    assert not sample.loc[excluded, "used"].any()
+    assert (sample.loc[excluded, "flag_sentences"] != "").all()
+
+
+def test_hard_cases_carry_the_flag_they_should(finished):
+    sample = tables.read_table(finished / "results/tiny/sample.parquet", tables.SAMPLE).set_index("galaxy")
+    truth = pd.read_parquet(finished / "results/tiny/mock/truth.parquet")
+    hard = truth[(truth.hard_case != "") & (truth.hard_case != "face_on")]  # an inclination needs a trained network: not this one
+    assert len(hard) >= 5
+    for row in hard.itertuples():
+        found = set(sample.loc[row.galaxy, "flag_names"].split(","))
+        assert found & set(row.expected_flags.split(",")), f"{row.galaxy} ({row.hard_case}): expected {row.expected_flags}, found {found}"
+
+
+def test_tables_open_in_astropy_with_units(finished):
+    table = Table.read(finished / "results/tiny/sample.ecsv")
+    assert str(table["v_max_kms"].unit) == "km / s"
+    assert np.isfinite(np.asarray(table["ra_deg"], dtype=float)).all()
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert planned(finished) == {}
+
+
+def test_text_instead_of_a_number_re_runs_nothing(finished):
+    assert planned(finished, relation={"log_v_err_max": "9"}) == {}
+
+
+def test_a_fit_setting_re_runs_fits_and_report_only(finished):
+    assert set(planned(finished, relation={"clip": 3.0})) == {"fit_relation", "check_closure", "build_report"}
+
+
+def test_a_cut_re_runs_selection_and_what_follows(finished):
+    rules = set(planned(finished, relation={"inclination_min": 40}))
+    assert {"select_sample", "merge_samples", "fit_relation", "build_report"} <= rules
+    assert not rules & {"build_maps", "infer_kinematics", "train_network", "fetch_shard"}
+
+
+def test_more_samples_re_run_inference_but_no_training(finished):
+    rules = set(planned(finished, network={"samples": 30}))
+    assert "infer_kinematics" in rules
+    assert not rules & {"train_network", "pretrain_network", "build_maps"}
+
+
+def test_the_gallery_size_re_runs_the_report_only(finished):
+    assert set(planned(finished, report={"gallery": 3})) == {"build_report"}
+
+
+def test_a_touched_raw_file_re_runs_nothing_and_replaced_content_its_shard(finished):
+    manifests = [tables.read_table(p, tables.MANIFEST) for p in sorted((finished / "results/tiny/fetch").glob("manga-*.csv"))]
+    assert len(manifests) == 2
+    paths = [finished / p for p in manifests[0].loc[manifests[0].status == "ok", "path"]]
+    real = paths[0].resolve()
+    os.utime(real)
+    assert planned(finished) == {}
+    before = real.read_bytes()
+    try:
+        shutil.copyfile(paths[1].resolve(), real)
+        jobs = planned(finished)
+        assert jobs["build_maps"] == 1
+        assert jobs["infer_kinematics"] == 1
+        assert not set(jobs) & {"train_network", "pretrain_network", "list_targets"}
+    finally:
+        real.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["maps={snr_mim: 5}"], "maps.snr_mim: unknown key. Did you mean 'snr_min'?"),
+        (["mirror=/no/such/folder"], "mirror: no such folder: /no/such/folder"),
+        (["catalogue=missing.csv", "surveys=[local]", "mock=null"], "catalogue: no such file: missing.csv"),
+    ],
+)
+def test_a_wrong_config_is_one_line_and_exit_code_2(tmp_path, arguments, words):
+    config = {k: v for k, v in CONFIG.items() if k != "mock"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    result = snakemake(tmp_path, "--cores", "1", "--dry-run", "--configfile", "config.yaml", "--config", *arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize("option", ["--dag", "--rulegraph"])
+def test_graphs_can_be_drawn(finished, option):
+    result = snakemake(finished, option, "--configfile", "config.yaml")
+    assert result.returncode == 0, result.stderr
+    assert "digraph" in result.stdout
