@@ -43,7 +43,7 @@ def make_sample(rng: np.random.Generator, sizes: dict[tuple[str, str], int]) -> 
         inclination = np.degrees(np.arccos(rng.uniform(0.05, 0.98, n)))
         v = 10**log_v
         frame = pd.DataFrame({
-            "galaxy": [f"{survey[0].upper()}{8000 + k}" for k in range(n)], "survey": survey, "release": release,
+            "galaxy": [f"{survey[0].upper()}{release[-2:]}-{8000 + k}" for k in range(n)], "survey": survey, "release": release,
             "shard": f"{survey}-{release}-000",
             "log_mstar": mass, "log_mstar_err": np.where(rng.uniform(size=n) < 0.5, 0.08, np.nan),
             "abs_mag_r": -19.7 - 5.3 * (log_v - 2.256) + rng.normal(0, 0.3, n),

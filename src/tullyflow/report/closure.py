@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tullyflow.report.sections import Listing, fit_words, number, plus_minus
+from tullyflow.report.figures.style import survey_style
+from tullyflow.report.sections import Listing, fit_words
+from tullyflow.report.words import number, plus_minus
 
 __all__ = ["ClosureBlock", "closure_block"]
 
@@ -47,7 +49,7 @@ def _pull(row: Mapping) -> str:
 def _relation_rows(rows: Sequence[Mapping]) -> list[tuple]:
     listed = []
     for (fit, source), parts in _by_fit(rows).items():
-        cells = [fit, source]
+        cells = [fit, source.partition(" of ")[0]]
         for name in ("slope", "intercept", "scatter"):
             row = parts.get(name, {})
             cells += [number(row.get("put_in")), plus_minus(row.get("found"), row.get("err"))]
@@ -65,16 +67,29 @@ def _control_rows(rows: Sequence[Mapping]) -> list[tuple]:
 def _parameter_rows(rows: Sequence[Mapping]) -> list[tuple]:
     listed = []
     for row in rows:
-        share = number(100 * row["within_1_sigma"], 0) if row.get("within_1_sigma") is not None else "–"
+        share = "–" if row.get("within_1_sigma") is None else f"{number(100 * row['within_1_sigma'], 0)} %"
         name = str(row.get("parameter", "")).rsplit("_", 1)[0]
         values = (number(row.get("median"), 2, sign=True), number(row.get("robust_std"), 2), number(row.get("pull_rms"), 2))
-        listed.append((_PARAMETER_WORDS.get(name, name), row.get("unit", ""), row.get("n", "–"), *values, f"{share} %"))
+        listed.append((_PARAMETER_WORDS.get(name, name), row.get("unit", ""), row.get("n", "–"), *values, share))
     return listed
 
 
 def _hard_rows(rows: Sequence[Mapping]) -> list[tuple]:
-    keys = ("galaxy", "survey", "case", "expected", "found")
-    return [(*(row.get(key, "") for key in keys), "yes" if row.get("ok") else "✗ no") for row in rows]
+    listed = []
+    for row in rows:
+        found = [name for name in str(row.get("found", "")).split(", ") if name != "MOCK"]
+        words = (row["galaxy"], survey_style(row.get("survey", "")).label, row.get("case", ""), row.get("expected", ""))
+        listed.append((*words, ", ".join(found) or "no flag", "yes" if row.get("ok") else "✗ no"))
+    return listed
+
+
+def _notes(fits: Sequence[Mapping]) -> tuple[str, ...]:
+    """The remarks on fits, each once with the fits it belongs to."""
+    remarks: dict[str, list[str]] = {}
+    for fit in fits:
+        if fit.get("note"):
+            remarks.setdefault(str(fit["note"]), []).append(fit_words(fit))
+    return tuple(f"{'; '.join(names)}: {note}" for note, names in remarks.items())
 
 
 def closure_block(closure: Mapping) -> ClosureBlock:
@@ -83,7 +98,10 @@ def closure_block(closure: Mapping) -> ClosureBlock:
         "fit", "compared with", "slope in", "slope found", "pull", "intercept in", "intercept found", "pull", "scatter in", "scatter found",
     )  # fmt: skip
     tables = (
-        Listing("The relation put in, and what was found", relation_columns, _relation_rows(closure.get("rows") or ()), frozenset({1})),
+        Listing(
+            "The relation put in (the population's line, and a fit to the true values of the same galaxies), and what was found",
+            relation_columns, _relation_rows(closure.get("rows") or ()), frozenset({1}),
+        ),
         Listing(
             "The control: velocities shuffled among the galaxies, which must not find it",
             ("fit", "slope in", "slope found", "pull"), _control_rows(closure.get("control") or ()),
@@ -101,11 +119,10 @@ def closure_block(closure: Mapping) -> ClosureBlock:
         ),
     )  # fmt: skip
     passed = closure.get("passed") or {}
-    notes = tuple(dict.fromkeys(f"{fit_words(fit)}: {fit['note']}" for fit in closure.get("fits") or () if fit.get("note")))
     return ClosureBlock(
         verdict=str(closure.get("verdict") or ""),
         closed=bool(passed) and all(passed.values()),
         tables=tuple(table for table in tables if table.rows),
-        notes=notes,
+        notes=_notes(closure.get("fits") or ()),
         galaxies=pd.DataFrame(list(closure.get("galaxies") or ())),
     )

@@ -3,9 +3,11 @@
 The stamps are shown as the network saw them: receding side to the right, systemic velocity white.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,10 @@ from astropy.io import fits
 from tullyflow.conventions import HALF_WIDTH, STAMP, STAMP_CENTRE
 from tullyflow.errors import CatalogueError
 
-__all__ = ["GalaxyView", "RotationCurve", "azimuthal_velocities", "read_views"]
+if TYPE_CHECKING:
+    from tullyflow.report.figures.style import SavedFigure
+
+__all__ = ["GalaxyView", "RotationCurve", "azimuthal_velocities", "draw_galaxy", "read_views"]
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,12 @@ def azimuthal_velocities(velocity: np.ndarray, inclination_deg: float, scale_arc
     for side, chosen in (("receding", near & (x > 0)), ("approaching", near & (x < 0))):
         ring = (radius / 2).astype(int)
         for k in np.unique(ring[chosen]):
-            here = rotation[chosen & (ring == k)]
-            if here.size >= 3:
-                spread = 1.4826 * np.median(np.abs(here - np.median(here)))
-                rows.append((side, (2 * k + 1) * scale_arcsec, np.median(here), 1.2533 * spread / np.sqrt(here.size)))
+            here = chosen & (ring == k)
+            values = rotation[here]
+            if values.size >= 3:
+                spread = 1.4826 * np.median(np.abs(values - np.median(values)))
+                error = 1.2533 * spread / np.sqrt(values.size)
+                rows.append((side, np.median(radius[here]) * scale_arcsec, np.median(values), error))
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -154,3 +161,27 @@ def read_views(rows: pd.DataFrame, maps_paths: Sequence[str | Path], models_path
                 if model is not None:
                     model.close()
     return [views[k] for k in sorted(views)]
+
+
+def draw_galaxy(
+    sample: pd.DataFrame, galaxy: str, maps_paths: Sequence[str | Path], models_paths: Sequence[str | Path], stem: str | Path
+) -> "SavedFigure":
+    """Draw one galaxy by name and save it as ``stem``.png, .pdf and .csv (its rotation velocities by ring).
+
+    Of several releases the last row of ``sample`` (rows of ``tables.SAMPLE``) is drawn. Raises `CatalogueError` where the
+    sample has no such galaxy or its shard's maps are not among ``maps_paths``.
+    """
+    from tullyflow.report.figures.strip import plot_strip
+    from tullyflow.report.figures.style import save_figure
+
+    rows = sample[sample["galaxy"] == galaxy].tail(1)
+    if rows.empty:
+        close = difflib.get_close_matches(galaxy, sample["galaxy"], n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"it holds {len(sample)} others."
+        raise CatalogueError(f"galaxy {galaxy!r}: not in the sample; {hint}")
+    views = read_views(rows, maps_paths, models_paths)
+    if not views:
+        raise CatalogueError(f"galaxy {galaxy!r}: its shard is {rows['shard'].iloc[0]}; give the maps of that shard.")
+    inclination = float(views[0].row["inclination_used_deg"])
+    rings = azimuthal_velocities(views[0].velocity, inclination, views[0].scale_arcsec)
+    return save_figure(plot_strip(views[0]), stem, rings)

@@ -1,7 +1,6 @@
 """The gallery: which galaxies are shown, and their pictures and captions."""
 
 import base64
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from tullyflow.flags import GALAXY
-from tullyflow.report.figures.style import house_style, survey_style
+from tullyflow.report.figures.style import house_style, palette_png, survey_style
 from tullyflow.report.galaxy import GalaxyView, read_views
 
 __all__ = ["Card", "build_gallery", "card_caption", "select_galaxies", "strip_images"]
 
-_DPI = 100
+_DPI = 130
 
 
 @dataclass(frozen=True)
@@ -83,14 +82,8 @@ def strip_images(view: GalaxyView) -> tuple[bytes, ...]:
         canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # (y, x, rgb)
     borders = np.round(np.array(BLOCKS) * pixels.shape[1]).astype(int)
-    blocks = []
-    for left, right in itertools.pairwise(borders):
-        image = Image.fromarray(np.ascontiguousarray(pixels[:, left:right]))
-        image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        out = io.BytesIO()
-        image.save(out, format="png", optimize=True)
-        blocks.append(out.getvalue())
-    return tuple(blocks)
+    blocks = (np.ascontiguousarray(pixels[:, left:right]) for left, right in itertools.pairwise(borders))
+    return tuple(palette_png(Image.fromarray(block)) for block in blocks)
 
 
 def build_gallery(

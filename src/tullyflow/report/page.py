@@ -4,16 +4,15 @@ import base64
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 import tullyflow
 from tullyflow.errors import ModelError
@@ -25,7 +24,7 @@ from tullyflow.report.figures.closure import plot_closure
 from tullyflow.report.figures.drift import drift_corrections, plot_drift
 from tullyflow.report.figures.inclination import plot_inclination
 from tullyflow.report.figures.relation import METHOD_WORDS, RELATION_WORDS, VELOCITY_WORDS, plot_relation, relation_points
-from tullyflow.report.figures.style import save_figure, survey_style
+from tullyflow.report.figures.style import palette_png, save_figure, survey_style
 from tullyflow.report.figures.training import plot_training, read_history
 from tullyflow.report.gallery import build_gallery
 from tullyflow.report.sections import (
@@ -33,11 +32,11 @@ from tullyflow.report.sections import (
     comparison_listing,
     fit_listing,
     flow_listing,
-    plus_minus,
     reach_listing,
     warning_listing,
 )
 from tullyflow.report.summary import at_bounds, count_galaxies, headline, is_fit, main_fit, stage_costs
+from tullyflow.report.words import duration, plus_minus, typeset
 from tullyflow.tables import SAMPLE, read_table, whole_file
 
 if TYPE_CHECKING:
@@ -63,7 +62,6 @@ _SECTIONS = (
     ("bounds", "Bounds"), ("training", "Training"), ("checks", "Inclination, drift"), ("gallery", "Gallery"), ("cost", "Time, memory"),
     ("provenance", "Provenance"), ("cite", "How to cite"),
 )  # fmt: skip
-_SUBSCRIPTS = {"max": "max", "22": "2.2", "re": "Re", "rmax": "r max"}
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,9 @@ class Picture:
 
 def _picture(figure: Figure, stem: Path, data: pd.DataFrame, alt: str, caption: str) -> Picture:
     saved = save_figure(figure, stem, data)
-    image = saved.png.read_bytes()
-    width, height = (int.from_bytes(image[k : k + 4], "big") for k in (16, 20))  # PNG header
-    address = "data:image/png;base64," + base64.b64encode(image).decode()
+    with Image.open(saved.png) as image:
+        (width, height), small = image.size, palette_png(image)
+    address = "data:image/png;base64," + base64.b64encode(small).decode()
     return Picture(address, width, height, alt, caption, *(f"figures/{path.name}" for path in (saved.png, saved.pdf, saved.csv)))
 
 
@@ -147,28 +145,11 @@ def _check_pictures(sample: pd.DataFrame, settings: "Settings", folder: Path) ->
     return pictures, notes
 
 
-def _duration(seconds: float) -> str:
-    if not np.isfinite(seconds):
-        return "–"
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02.0f} s" if minutes else f"{rest:.1f} s"
-
-
-def _words(value):
-    """Escape, then set powers of ten and the names of velocities as a printer would."""
-    from markupsafe import Markup, escape
-
-    text = str(escape(value))
-    text = re.sub(r"\b10\^([\d.]+)", r"10<sup>\1</sup>", text).replace("M☉", "M<sub>☉</sub>")
-    return Markup(re.sub(r"\b[Vv]_(max|22|re|rmax)\b", lambda m: f"V<sub>{_SUBSCRIPTS[m[1]]}</sub>", text))
-
-
 def _render(context: dict) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("tullyflow.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"words": _words, "duration": _duration}
+    environment.filters |= {"words": typeset, "duration": duration}
     return environment.get_template("template.html").render(context)
 
 
@@ -219,6 +200,7 @@ def build_report(
     """
     out_dir = Path(out_dir)
     figures = out_dir / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
     sample = read_table(sample_path, SAMPLE)
     fits = [read_record(path) for path in relation_paths]
     counts = count_galaxies(sample)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from tullyflow.flags import GALAXY
@@ -12,6 +11,7 @@ from tullyflow.relation.cuts import cut_flow
 from tullyflow.relation.literature import LITERATURE, offsets
 from tullyflow.report.figures.style import survey_style
 from tullyflow.report.summary import Counts, is_fit
+from tullyflow.report.words import number, plus_minus
 from tullyflow.tables import PARAMETERS
 
 __all__ = [
@@ -21,8 +21,6 @@ __all__ = [
     "fit_listing",
     "fit_words",
     "flow_listing",
-    "number",
-    "plus_minus",
     "reach_listing",
     "warning_listing",
 ]
@@ -39,19 +37,6 @@ class Listing:
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     text: frozenset[int] = frozenset()
     total: bool = False
-
-
-def number(value, digits: int = 3, sign: bool = False) -> str:
-    """Return a number with a true minus sign; a dash where it is missing or not finite."""
-    if not isinstance(value, int | float | np.number) or not np.isfinite(value):
-        return "–"
-    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
-
-
-def plus_minus(value, error, digits: int = 3) -> str:
-    """Return "value ± error"; without a finite error the value alone."""
-    shown = number(error, digits)
-    return number(value, digits) if shown == "–" else f"{number(value, digits)} ± {shown}"
 
 
 def fit_listing(fits: Sequence[dict]) -> Listing:
@@ -83,18 +68,11 @@ def comparison_listing(fits: Sequence[Mapping]) -> Listing:
             line = lines[offset.name]
             differences = (f"{number(sigmas, 1, sign=True)} σ" for sigmas in (offset.slope_sigmas, offset.intercept_sigmas))
             theirs = (plus_minus(line["slope"], line["slope_err"]), plus_minus(line["intercept"], line["intercept_err"]))
-            alike = "same" if offset.like_with_like else f"theirs: {line['velocity']}, drift {line['drift']}"
-            rows.append((f"{offset.name} ({line['n']})", fit_words(fit), *theirs, *differences, alike))
-    columns = (
-        "published (galaxies)",
-        "our fit",
-        "their slope",
-        "their intercept",
-        "slope differs",
-        "intercept differs",
-        "velocity and drift",
-    )
-    return Listing("Published lines of the same relation; differences are ours minus theirs", columns, rows, frozenset({1, 6}))
+            alike = "as ours" if offset.like_with_like else f"{line['velocity']}; drift: {line['drift']}"
+            rows.append((line["name"], fit["relation"].replace("_", " "), line["n"], *theirs, *differences, alike))
+    ours = "; ".join(fit_words(fit) for fit in fits if is_fit(fit))
+    columns = ("published", "relation", "galaxies", "slope", "intercept", "slope differs", "intercept differs", "their velocity")
+    return Listing(f"Published lines; differences are ours ({ours}) minus theirs", columns, rows, frozenset({1, 7}))
 
 
 def reach_listing(counts: Sequence[Counts]) -> Listing:

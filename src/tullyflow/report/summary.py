@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tullyflow.report.figures.style import survey_style
+from tullyflow.report.words import plus_minus
 from tullyflow.tables import PARAMETERS
 
 __all__ = [ "Counts", "StageCost", "at_bounds", "count_galaxies", "headline", "is_fit", "main_fit", "stage_costs",
@@ -66,13 +67,16 @@ def headline(counts: Counts, fit: Mapping | None) -> str:
     )
     if fit is None:
         return reach + "; no reverse relation could be fitted."
-    factor, factor_err = 10 ** fit["slope"], 10 ** fit["slope"] * np.log(10) * (fit.get("slope_err") or np.nan)
-    speed, speed_err = 10 ** fit["intercept"], 10 ** fit["intercept"] * np.log(10) * (fit.get("intercept_err") or np.nan)
-    return (
-        f"{reach}: a disc of 10^{fit['pivot']:.2f} M☉ rotates at {speed:.0f} ± {speed_err:.0f} km/s, one ten times as massive "
-        f"{factor:.2f} ± {factor_err:.2f} times as fast, and galaxies scatter about this by {fit.get('scatter') or 0:.3f} ± "
-        f"{fit.get('scatter_err') or np.nan:.3f} dex beyond their errors."
+    factor, speed = 10 ** fit["slope"], 10 ** fit["intercept"]
+    factor_err = factor * np.log(10) * float(fit.get("slope_err") or np.nan)
+    speed_err = speed * np.log(10) * float(fit.get("intercept_err") or np.nan)
+    sentence = (
+        f"{reach}: a disc of 10^{fit['pivot']:.2f} M☉ rotates at {plus_minus(speed, speed_err, 0)} km/s, "
+        f"one ten times as massive {plus_minus(factor, factor_err, 2)} times as fast"
     )
+    if fit.get("scatter") is None:
+        return sentence + "."
+    return f"{sentence}, and galaxies scatter about this by {plus_minus(fit['scatter'], fit.get('scatter_err'))} dex beyond their errors."
 
 
 def at_bounds(sample: pd.DataFrame) -> list[dict]:

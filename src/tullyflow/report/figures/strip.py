@@ -7,6 +7,7 @@ narrow screen stack them.
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
@@ -17,7 +18,7 @@ __all__ = ["BLOCKS", "RESIDUAL_LIMIT_KMS", "plot_strip", "scale_bar_arcsec"]
 
 RESIDUAL_LIMIT_KMS = 30.0
 BLOCKS = (0.0, 0.36, 0.72, 1.0)  # borders of the three blocks, as fractions of the width
-_WIDTH, _HEIGHT = 11.0, 2.1  # inches
+_WIDTH, _HEIGHT = 11.0, 2.04  # inches
 _MAP = 1.62
 _OUTLINE = [patheffects.withStroke(linewidth=2.2, foreground="white", alpha=0.85)]
 _MASKED = "#ececec"
@@ -42,7 +43,7 @@ def _colour_bar(figure: Figure, image, left_in: float, limit: float) -> None:
     bar = figure.add_axes((left_in / _WIDTH, 0.26 / _HEIGHT, 0.07 / _WIDTH, (_MAP - 0.2) / _HEIGHT))
     figure.colorbar(image, cax=bar, ticks=[-limit, 0, limit])
     bar.tick_params(labelsize=7.5, length=2, pad=2)
-    bar.set_title("km/s", fontsize=7.5, fontweight="normal", loc="left", pad=4)
+    bar.set_title("km/s", fontsize=7.5, fontweight="normal", loc="left", pad=8)
     bar.spines[:].set_visible(False)
 
 
@@ -93,16 +94,18 @@ def _draw_curve(axes: Axes, view: GalaxyView) -> None:
     axes.set_title("Rotation curve (km/s)", fontsize=9, pad=4)
     axes.set_xlabel("radius in the disc (arcsec)", fontsize=8, labelpad=1)
     axes.tick_params(labelsize=7.5, length=2.5, pad=2)
-    if len(axes.get_legend_handles_labels()[0]) > 0:
-        axes.legend(loc="lower right", fontsize=7, handlelength=1.2, borderaxespad=0.1, labelspacing=0.2)
+    if axes.get_legend_handles_labels()[0]:
+        legend = axes.legend(loc="lower right", fontsize=7, handlelength=1.2, borderaxespad=0.1, labelspacing=0.2, framealpha=0.85)
+        legend.set_frame_on(True)
+        legend.get_frame().set_edgecolor("none")
 
 
 def plot_strip(view: GalaxyView) -> Figure:
-    """Draw one galaxy as a strip of 11 by 2.1 inches.
+    """Draw one galaxy as a strip of 11 by 2 inches.
 
-    Velocity and model share a diverging map and its limits, centred on the systemic velocity; the residual has
-    ±30 km/s of its own. Masked pixels are grey; the circle is the beam, the bar a length on the sky, the dotted
-    line of the curve the outermost data.
+    The intensity is shown by its square root. Velocity and model share a diverging map and its limits, centred on
+    the systemic velocity; the residual has ±30 km/s of its own. Masked pixels are grey; the circle is the beam, the
+    bar a length on the sky, the dotted line of the curve the outermost data.
     """
     half = view.half_width_arcsec
     extent = (-half, half, -half, half)
@@ -114,7 +117,7 @@ def plot_strip(view: GalaxyView) -> Figure:
             name: _map_axes(figure, left, name)
             for name, left in (("Intensity", 0.08), ("Velocity", 1.78), ("Model", second + 0.08), ("Residual", second + 1.78))
         }
-        axes["Intensity"].imshow(view.intensity, origin="lower", extent=extent, cmap=INTENSITY_MAP, vmin=0, vmax=1)
+        axes["Intensity"].imshow(view.intensity, origin="lower", extent=extent, cmap=INTENSITY_MAP, norm=PowerNorm(0.5, 0, 1, clip=True))
         images = {
             name: axes[name].imshow(values, origin="lower", extent=extent, cmap=VELOCITY_MAP, vmin=-bound, vmax=bound)
             for name, values, bound in (

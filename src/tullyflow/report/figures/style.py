@@ -5,6 +5,7 @@ has its own marker as well, so that a grey print still works. A figure is saved 
 look at, PDF to print, CSV with the numbers behind it.
 """
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from tullyflow.tables import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL import Image
 
 __all__ = [
     "BAND", "EXCLUDED", "FIT", "INTENSITY_MAP", "LITERATURE_DASHES", "OKABE_ITO", "VELOCITY_MAP", "SavedFigure",
-    "SurveyStyle", "house_style", "new_figure", "round_limit", "save_figure", "survey_style",
+    "SurveyStyle", "house_style", "new_figure", "palette_png", "round_limit", "save_figure", "survey_style",
 ]  # fmt: skip
 
 OKABE_ITO = {
@@ -117,6 +119,15 @@ def round_limit(values, percentile: float = 98.0, step: float = 10.0, least: flo
     if finite.size == 0:
         return least
     return max(least, float(np.ceil(np.percentile(finite, percentile) / step) * step))
+
+
+def palette_png(image: "Image.Image") -> bytes:
+    """Return an image as a PNG of at most 256 colours: a third of the bytes, and no difference that is seen."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    image.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, format="png", optimize=True)
+    return out.getvalue()
 
 
 def save_figure(figure: Figure, stem: str | Path, data: "pd.DataFrame") -> SavedFigure:

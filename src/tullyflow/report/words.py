@@ -1,0 +1,39 @@
+"""Numbers and names as a reader sees them: true minus signs, errors, durations, powers and subscripts."""
+
+import re
+
+import numpy as np
+from markupsafe import Markup, escape
+
+__all__ = ["duration", "number", "plus_minus", "typeset"]
+
+_SUBSCRIPTS = {"max": "max", "22": "2.2", "re": "Re", "rmax": "r max", "opt": "opt", "80": "80"}
+
+
+def number(value, digits: int = 3, sign: bool = False) -> str:
+    """Return a number with a true minus sign; a dash where it is missing or not finite."""
+    if not isinstance(value, int | float | np.number) or not np.isfinite(value):
+        return "–"
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def plus_minus(value, error, digits: int = 3) -> str:
+    """Return "value ± error"; without a finite error the value alone."""
+    shown = number(error, digits)
+    return number(value, digits) if shown == "–" else f"{number(value, digits)} ± {shown}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them; a dash for NaN."""
+    if not np.isfinite(seconds):
+        return "–"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02.0f} s" if minutes else f"{rest:.1f} s"
+
+
+def typeset(value) -> Markup:
+    """Escape, then set powers of ten and the names of velocities as a printer would: 10^9 and V_max become marks."""
+    text = str(escape(value))
+    text = re.sub(r"\b10\^([\d.]+)", r"10<sup>\1</sup>", text).replace("M☉", "M<sub>☉</sub>")
+    return Markup(re.sub(r"\b[Vv]_(max|22|re|rmax|opt|80)\b", lambda m: f"V<sub>{_SUBSCRIPTS[m[1]]}</sub>", text))
