@@ -223,7 +223,7 @@ def test_numbers_have_true_minus_signs_and_dashes():
 
 
 def test_durations_are_said_as_people_say_them():
-    assert [duration(s) for s in (3.26, 754.0, 7500.0, float("nan"))] == ["3.3 s", "12 min 34 s", "2 h 05 min", "–"]
+    assert [duration(s) for s in (3.26, 119.7, 754.0, 7500.0, float("nan"))] == ["3.3 s", "2 min 00 s", "12 min 34 s", "2 h 05 min", "–"]
 
 
 def test_typesetting_escapes_before_it_adds_marks():

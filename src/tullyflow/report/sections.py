@@ -70,7 +70,7 @@ def comparison_listing(fits: Sequence[Mapping]) -> Listing:
             theirs = (plus_minus(line["slope"], line["slope_err"]), plus_minus(line["intercept"], line["intercept_err"]))
             alike = "as ours" if offset.like_with_like else f"{line['velocity']}; drift: {line['drift']}"
             rows.append((line["name"], fit["relation"].replace("_", " "), line["n"], *theirs, *differences, alike))
-    ours = "; ".join(fit_words(fit) for fit in fits if is_fit(fit))
+    ours = "; ".join(dict.fromkeys(f"{fit.get('velocity')} by {fit.get('method')}" for fit in fits if is_fit(fit)))
     columns = ("published", "relation", "galaxies", "slope", "intercept", "slope differs", "intercept differs", "their velocity")
     return Listing(f"Published lines; differences are ours ({ours}) minus theirs", columns, rows, frozenset({1, 7}))
 

@@ -198,7 +198,7 @@ def plot_relation(sample: pd.DataFrame, fit: Mapping, settings: "Settings", lite
     Figure
         The band is the fit's *intrinsic* scatter in y. Galaxies beyond the axes are counted in the corner.
     """
-    relation, velocity, method = fit["relation"], fit["velocity"], fit.get("method", "")
+    relation, velocity = fit["relation"], fit["velocity"]
     points = relation_points(sample, fit, settings)
     x_label, y_label, unit = _axis_labels(relation, velocity, fit.get("drift", "off") != "off")
     with house_style():
@@ -221,15 +221,15 @@ def plot_relation(sample: pd.DataFrame, fit: Mapping, settings: "Settings", lite
             sentence = f"No fit: {fit.get('error', 'the file carries no slope')}"
             bottom.text(0.5, 0.5, sentence, transform=bottom.transAxes, ha="center", va="center", wrap=True, fontsize=9)
             bottom.set_yticks([])
-        if int(points["used"].sum()) > _MANY:
-            _draw_typical_error(top, points)
         if relation == "r_band":
             top.invert_yaxis()
             bottom.invert_yaxis()
+        if int(points["used"].sum()) > _MANY:
+            _draw_typical_error(top, points)
         hidden = int((~points["x"].between(*x_limits) | ~points["y"].between(*y_limits)).sum())
         if hidden:
             where = {"xycoords": "axes fraction", "ha": "right", "va": "bottom", "fontsize": 7.5, "color": "#666666"}
             top.annotate(f"{hidden} beyond the axes", (0.99, 0.015), **where)
-        words = f"{RELATION_WORDS[relation]}: {VELOCITY_WORDS.get(velocity, velocity)}, {METHOD_WORDS.get(method, method)}"
-        _legend(figure, words, (galaxies, ours, published))
+        title = f"{RELATION_WORDS[relation]}: {VELOCITY_WORDS.get(velocity, velocity)} ({str(fit.get('method', '?')).upper()})"
+        _legend(figure, title, (galaxies, ours, published))
     return figure
