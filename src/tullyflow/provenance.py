@@ -16,7 +16,7 @@ __all__ = ["source_digest", "versions"]
 _PACKAGE = Path(tullyflow.__file__).parent
 _SCOPE = {  # what a stage's results depend on; fetch is left out on purpose: how a file travelled does not change it
     "mock": ("surveys/mock*.py",),
-    "targets": ("surveys/*.py", "conventions.py"),
+    "targets": ("surveys/*.py", "surveys/*.csv", "conventions.py"),
     "maps": ("surveys/*.py", "maps/*.py", "conventions.py"),
     "network": ("disc/*.py", "network/*.py", "conventions.py"),
     "relation": ("relation/*.py", "conventions.py"),

@@ -32,7 +32,8 @@ _SCALE_LENGTHS_OF_V_22 = 2.2
 def freeze_threshold(kinematics_paths: Sequence[str | Path], settings: Settings, out_path: str | Path) -> dict:
     """Measure the reconstruction cut on the training release's galaxies and write it as JSON.
 
-    The threshold is ``relation.reconstruction_sigma`` standard deviations above the mean (or above zero) of the statistic
+    The threshold is ``relation.reconstruction_sigma`` standard deviations above the mean (or above zero) of the statistic,
+    or as many robust ones (1.4826 median absolute deviations) above its median, which one absurd galaxy cannot move; taken
     over the galaxies that nothing else in their kinematics excludes; NaN and infinite values are left out. Without a
     single value, or with ``reconstruction: off``, it is null: not tested, excludes nobody.
 
@@ -46,7 +47,10 @@ def freeze_threshold(kinematics_paths: Sequence[str | Path], settings: Settings,
         values = frame.loc[fit_to_count, _STATISTICS[relation.reconstruction]].to_numpy(dtype=float)
         values = values[np.isfinite(values)]
     mean, std = (float(values.mean()), float(values.std())) if values.size else (np.nan, np.nan)
-    base = mean if relation.reconstruction_from == "mean" else 0.0
+    if relation.reconstruction_from == "median" and values.size:
+        mean = float(np.median(values))
+        std = float(1.4826 * np.median(np.abs(values - mean)))
+    base = 0.0 if relation.reconstruction_from == "zero" else mean
     record = {
         "statistic": relation.reconstruction,
         "from": relation.reconstruction_from,
