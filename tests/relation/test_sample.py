@@ -167,12 +167,21 @@ def write_kinematics(path, values, **columns):
 def test_threshold_is_the_mean_plus_sigma_of_those_nothing_else_excludes(tmp_path):
     one = write_kinematics(tmp_path / "one.parquet", [1.0, 2.0, np.nan, np.inf])
     two = write_kinematics(tmp_path / "two.parquet", [3.0, 50.0, 60.0], inclination_used_deg=[60, 20, 60], flags=[0, 0, GALAXY.QUALITY_BAD])
-    record = freeze_threshold([one, two], settings_with(reconstruction_sigma=1.5), tmp_path / "threshold.json")
+    record = freeze_threshold([one, two], settings_with(reconstruction_from="mean", reconstruction_sigma=1.5), tmp_path / "threshold.json")
     assert record == json.loads((tmp_path / "threshold.json").read_text())
     assert record["n"] == 3 and record["mean"] == 2.0
     assert record["threshold"] == pytest.approx(2 + 1.5 * np.std([1, 2, 3]))
-    from_zero = freeze_threshold([one, two], settings_with(reconstruction_from="zero"), tmp_path / "zero.json")
+    from_zero = freeze_threshold([one, two], settings_with(reconstruction_from="zero", reconstruction_sigma=1), tmp_path / "zero.json")
     assert from_zero["threshold"] == pytest.approx(np.std([1, 2, 3]))
+
+
+def test_one_absurd_galaxy_does_not_move_the_robust_threshold(tmp_path):
+    calm = write_kinematics(tmp_path / "calm.parquet", [1.0, 2.0, 3.0, 4.0, 5.0])
+    absurd = write_kinematics(tmp_path / "absurd.parquet", [1.0, 2.0, 3.0, 4.0, 5e6])
+    by = settings_with(reconstruction_from="median", reconstruction_sigma=2)
+    expected = 3 + 2 * 1.4826
+    assert freeze_threshold([calm], by, tmp_path / "calm.json")["threshold"] == pytest.approx(expected)
+    assert freeze_threshold([absurd], by, tmp_path / "absurd.json")["threshold"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("relation", [{"reconstruction": "off"}, {}])
