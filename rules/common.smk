@@ -34,6 +34,7 @@ def validated(config):
 SETTINGS, BY_SURVEY = validated(config)
 RESULTS = f"results/{SETTINGS.run}"
 MOCK = [f"{RESULTS}/mock/mock.json"] if SETTINGS.mock else []
+SYNTHETIC = f"{SETTINGS.resources}/network/synthetic"  # beside the downloads: every run with the same settings shares it
 SHARD = "{survey}-{release}-{part}"
 RELATIONS = [
     f"{RESULTS}/relation/{relation}-{velocity}-{method}.json"
@@ -125,7 +126,7 @@ NETWORKS = [f"{RESULTS}/network/{s}-{getattr(SETTINGS, s).train_release}" for s 
 
 
 # A synthetic network depends on these settings alone: surveys that share them share one network.
-_ADAPTATION = {"initial_weights", "adapt", "epochs", "batch_size", "learning_rate", "decay", "decay_every", "samples", "early_stop", "velocity_error_floor"}
+_ADAPTATION = {"initial_weights", "adapt", "epochs", "batch_size", "learning_rate", "decay", "decay_every", "rehearsal", "samples", "early_stop", "velocity_error_floor"}
 
 
 def initial_settings(survey):
@@ -143,7 +144,7 @@ def initial_weights(wildcards):
     """Input function: the synthetic network a survey starts from, if it starts from one."""
     if BY_SURVEY[wildcards.survey].network.initial_weights == "none":
         return []
-    return f"{RESULTS}/network/initial-{initial_name(wildcards.survey)}/weights.safetensors"
+    return f"{SYNTHETIC}-{initial_name(wildcards.survey)}/weights.safetensors"
 
 
 INITIAL = {initial_name(survey): survey for survey in SETTINGS.surveys}

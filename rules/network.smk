@@ -2,11 +2,11 @@ rule pretrain_network:
     message:
         "Training a network on synthetic discs"
     output:
-        weights=f"{RESULTS}/network/initial-{{initial}}/weights.safetensors",
-        model=f"{RESULTS}/network/initial-{{initial}}/model.json",
-        history=f"{RESULTS}/network/initial-{{initial}}/history.csv",
+        weights=f"{SYNTHETIC}-{{initial}}/weights.safetensors",
+        model=f"{SYNTHETIC}-{{initial}}/model.json",
+        history=f"{SYNTHETIC}-{{initial}}/history.csv",
     log:
-        f"{RESULTS}/logs/network/initial-{{initial}}.log",
+        f"{RESULTS}/logs/network/synthetic-{{initial}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/pretrain_network/{{initial}}.tsv"
     params:
