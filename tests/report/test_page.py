@@ -204,6 +204,7 @@ def test_the_headline_turns_the_line_into_words(sample):
     fit = {"slope": 0.25, "slope_err": 0.01, "intercept": 2.3, "intercept_err": 0.01, "pivot": 10.09, "scatter": 0.05, "scatter_err": 0.01}
     sentence = headline(counts, fit)
     assert "200 ± 5 km/s" in sentence and "1.78 ± 0.04 times as fast" in sentence and "0.050 ± 0.010 dex" in sentence
+    assert "errors account for all the scatter" in headline(counts, fit | {"scatter": 0.0, "scatter_err": None})
     assert "nan" not in headline(counts, fit | {"slope_err": None, "scatter": None, "scatter_err": None})
 
 

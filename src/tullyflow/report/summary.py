@@ -74,8 +74,8 @@ def headline(counts: Counts, fit: Mapping | None) -> str:
         f"{reach}: a disc of 10^{fit['pivot']:.2f} M☉ rotates at {plus_minus(speed, speed_err, 0)} km/s, "
         f"one ten times as massive {plus_minus(factor, factor_err, 2)} times as fast"
     )
-    if fit.get("scatter") is None:
-        return sentence + "."
+    if not fit.get("scatter"):
+        return sentence + (", and their errors account for all the scatter." if fit.get("scatter") == 0 else ".")
     return f"{sentence}, and galaxies scatter about this by {plus_minus(fit['scatter'], fit.get('scatter_err'))} dex beyond their errors."
 
 

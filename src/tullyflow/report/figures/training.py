@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from tullyflow.errors import ModelError
 from tullyflow.report.figures.style import FIT, OKABE_ITO, house_style, new_figure
@@ -55,6 +55,7 @@ def plot_training(history: pd.DataFrame, title: str) -> Figure:
         panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panels[0].yaxis.set_minor_formatter(NullFormatter())
+        panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside lower center", ncols=2)
         if has_rate:
             panels[1].plot(history["epoch"], history["learning_rate"], color=OKABE_ITO["green"])
