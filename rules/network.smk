@@ -39,7 +39,7 @@ rule train_network:
     benchmark:
         f"{RESULTS}/benchmarks/train_network/{{survey}}-{{release}}.tsv"
     params:
-        settings=settings_for("network", "seed", "device"),
+        settings=settings_for(*TRAINING, "maps.velocity_err_default", "seed", "device"),
         maps_settings=settings_for("maps"),
         source=source_digest("network"),
         initial=lambda wildcards, input: f"--initial {Path(input.initial).parent}" if input.initial else "",
@@ -71,7 +71,7 @@ rule infer_kinematics:
     benchmark:
         f"{RESULTS}/benchmarks/infer_kinematics/{SHARD}.tsv"
     params:
-        settings=settings_for("network.samples", "network.velocity_error_floor", "seed", "device"),
+        settings=settings_for("network", "maps.velocity_err_default", "seed", "device"),
         source=source_digest("network"),
         weights=network_of,
     resources:
