@@ -124,6 +124,14 @@ def test_provenance_holds_versions_seed_settings_and_digests(report, finished_ru
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in provenance["inputs"].values())
 
 
+def test_fits_come_in_the_order_of_the_settings_whatever_the_order_of_the_files(finished_run, text, tmp_path):
+    least_squares_first = {"relation_paths": finished_run.relations[1::-1], "maps_paths": [], "closure_path": None, "network_dirs": []}
+    shuffled = _arguments(finished_run) | least_squares_first
+    page = build_report(finished_run.sample, out_dir=tmp_path / "report", **shuffled).read_text(encoding="utf-8")
+    lead = re.compile('<p class="lead">(.*?)</p>', re.DOTALL)
+    assert lead.search(page)[1] == lead.search(text)[1]
+
+
 def test_missing_pieces_are_said_in_a_sentence(finished_run, tmp_path):
     page = build_report(
         finished_run.sample, relation_paths=[], models_paths=[], maps_paths=[], network_dirs=[tmp_path / "absent"],

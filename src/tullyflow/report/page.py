@@ -25,7 +25,7 @@ from tullyflow.report.figures.drift import drift_corrections, plot_drift
 from tullyflow.report.figures.inclination import plot_inclination
 from tullyflow.report.figures.relation import METHOD_WORDS, RELATION_WORDS, VELOCITY_WORDS, plot_relation, relation_points
 from tullyflow.report.figures.style import palette_png, save_figure, survey_style
-from tullyflow.report.figures.training import plot_training, read_history
+from tullyflow.report.figures.training import clock, plot_training, read_history
 from tullyflow.report.gallery import build_gallery
 from tullyflow.report.sections import (
     bound_listing,
@@ -91,6 +91,13 @@ def _name(fit: Mapping) -> str:
     return f"{RELATION_WORDS.get(relation, relation)}, {VELOCITY_WORDS.get(velocity, velocity)}, {METHOD_WORDS.get(method, method)}"
 
 
+def _order(fit: Mapping, settings: "Settings") -> tuple[int, ...]:
+    """Where the settings list a fit's relation, velocity and method; what they do not list comes last."""
+    lists = (settings.relation.relations, settings.relation.velocities, settings.relation.methods)
+    chosen = (fit.get(key) for key in ("relation", "velocity", "method"))
+    return tuple(names.index(name) if name in names else len(names) for name, names in zip(chosen, lists, strict=True))
+
+
 def _relation_pictures(sample: pd.DataFrame, fits: Sequence[dict], settings: "Settings", folder: Path) -> list[Picture]:
     pictures = []
     for fit in fits:
@@ -117,9 +124,9 @@ def _training_pictures(network_dirs: Sequence[str | Path], target: Path) -> list
         if history.empty:
             continue
         survey, _, release = folder.name.partition("-")
-        name = f"{survey_style(survey).label} {release}".strip()
+        name = "Synthetic discs" if survey == "initial" else f"{survey_style(survey).label} {release}".strip()
         last = history.iloc[-1]
-        caption = f"{name}: loss {last['loss']:.3g} after epoch {int(last['epoch'])}."
+        caption = f"{name}: loss {last['loss']:.3g} after {clock(history)} {int(last[clock(history)])}."
         pictures.append(_picture(plot_training(history, name), target / f"training-{folder.name}", history, f"Training of {name}", caption))
     return pictures
 
@@ -202,7 +209,7 @@ def build_report(
     figures = out_dir / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     sample = read_table(sample_path, SAMPLE)
-    fits = [read_record(path) for path in relation_paths]
+    fits = sorted((read_record(path) for path in relation_paths), key=lambda fit: _order(fit, settings))
     counts = count_galaxies(sample)
     made = datetime.now(UTC)
     pictures = _relation_pictures(sample, fits, settings, figures)

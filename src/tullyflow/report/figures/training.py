@@ -10,13 +10,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from tullyflow.errors import ModelError
 from tullyflow.report.figures.style import FIT, OKABE_ITO, house_style, new_figure
 
-__all__ = ["plot_training", "read_history"]
+__all__ = ["clock", "plot_training", "read_history"]
 
 _CURVES = (
     ("loss", "training, both maps", FIT, "-"),
     ("loss_intensity", "training, intensity", OKABE_ITO["orange"], "-"),
     ("loss_velocity", "training, velocity", OKABE_ITO["blue"], "-"),
-    ("validation", "validation, both maps", FIT, (0, (4, 2))),
+    ("validation_loss", "validation, both maps", FIT, (0, (4, 2))),
 )
 
 
@@ -26,18 +26,22 @@ def read_history(path: str | Path) -> pd.DataFrame:
         history = pd.read_csv(path)
     except (OSError, ValueError) as err:
         raise ModelError(f"{path}: not a readable training history: {' '.join(str(err).split())}.") from err
-    name = next((c for c in ("epoch", "step") if c in history.columns), None)
-    if name is None or "loss" not in history.columns:
-        raise ModelError(f"{path}: no columns epoch and loss; found {', '.join(map(str, history.columns))}.")
-    renamed = {c: "validation" for c in ("validation_loss", "loss_validation", "val_loss") if c in history.columns}
-    return history.rename(columns={**renamed, name: "epoch"})
+    if "loss" not in history.columns or not {"epoch", "step"} & set(history.columns):
+        raise ModelError(f"{path}: no columns epoch (or step) and loss; found {', '.join(map(str, history.columns))}.")
+    return history
+
+
+def clock(history: pd.DataFrame) -> str:
+    """Return the column that counts: ``epoch`` on a survey's galaxies, ``step`` on synthetic discs."""
+    return "epoch" if "epoch" in history else "step"
 
 
 def plot_training(history: pd.DataFrame, title: str) -> Figure:
-    """Draw the losses against epoch on a logarithmic axis, and the learning rate in a thin panel below.
+    """Draw the losses against epoch (or step) on a logarithmic axis, and the learning rate in a thin panel below.
 
     ``history`` is what `read_history` returns; columns that are absent or all NaN are not drawn.
     """
+    count = clock(history)
     with house_style():
         figure = new_figure(5.2, 3.6)
         has_rate = "learning_rate" in history and (history["learning_rate"] > 0).any()
@@ -50,7 +54,7 @@ def plot_training(history: pd.DataFrame, title: str) -> Figure:
                 continue
             values = history[column].where(history[column] > 0, np.nan)
             shown = values.notna()
-            panels[0].plot(history["epoch"][shown], values[shown], color=colour, linestyle=dashes, label=label, marker="." if few else None)
+            panels[0].plot(history[count][shown], values[shown], color=colour, linestyle=dashes, label=label, marker="." if few else None)
         panels[0].set(ylabel="loss", yscale="log", title=title)
         panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -58,10 +62,10 @@ def plot_training(history: pd.DataFrame, title: str) -> Figure:
         panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside lower center", ncols=2)
         if has_rate:
-            panels[1].plot(history["epoch"], history["learning_rate"], color=OKABE_ITO["green"])
+            panels[1].plot(history[count], history["learning_rate"], color=OKABE_ITO["green"])
             highest = float(history["learning_rate"].max())
-            panels[1].set(ylabel="rate", ylim=(0, 1.15 * highest), yticks=[0, highest], yticklabels=["0", f"{highest:g}"])
-            panels[1].set_xlabel("epoch")
+            panels[1].set(ylabel="rate", ylim=(0, 1.15 * highest), yticks=[0, highest], yticklabels=["0", f"{highest:.2g}"])
+            panels[1].set_xlabel(count)
         else:
-            panels[0].set_xlabel("epoch")
+            panels[0].set_xlabel(count)
     return figure
