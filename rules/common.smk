@@ -150,3 +150,4 @@ def initial_weights(wildcards):
 
 
 INITIAL = {initial_name(survey): survey for survey in SETTINGS.surveys}
+SYNTHETIC_NETWORKS = [f"{SYNTHETIC}-{name}" for name, survey in INITIAL.items() if BY_SURVEY[survey].network.initial_weights != "none"]

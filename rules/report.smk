@@ -6,10 +6,11 @@ rule build_report:
         relations=RELATIONS,
         models=of_all("models/{shard}.fits"),
         maps=of_all("maps/{shard}.fits"),
-        histories=[f"{network}/history.csv" for network in NETWORKS],
+        histories=[f"{network}/history.csv" for network in [*NETWORKS, *SYNTHETIC_NETWORKS]],
         closure=f"{RESULTS}/relation/closure.json" if SETTINGS.mock else [],
     output:
         page=report(f"{RESULTS}/report/index.html", caption="../workflow/report/report.rst", category="Report"),
+        provenance=f"{RESULTS}/report/provenance.json",
         figures=report(directory(f"{RESULTS}/report/figures"), caption="../workflow/report/figures.rst", category="Figures", patterns=["{name}.png"]),
     log:
         f"{RESULTS}/logs/report/report.log",
@@ -18,7 +19,7 @@ rule build_report:
     params:
         settings=SETTINGS.model_dump_json(),
         source=source_digest("report"),
-        networks=NETWORKS,
+        networks=[*NETWORKS, *SYNTHETIC_NETWORKS],
         benchmarks=f"{RESULTS}/benchmarks",
         closure=lambda wildcards, input: f"--closure {input.closure}" if input.closure else "",
         folder=subpath(output.page, parent=True),
