@@ -124,7 +124,7 @@ def _training_pictures(network_dirs: Sequence[str | Path], target: Path) -> list
         if history.empty:
             continue
         survey, _, release = folder.name.partition("-")
-        name = "Synthetic discs" if survey == "initial" else f"{survey_style(survey).label} {release}".strip()
+        name = "Synthetic discs" if survey in ("initial", "synthetic") else f"{survey_style(survey).label} {release}".strip()
         last = history.iloc[-1]
         caption = f"{name}: loss {last['loss']:.3g} after {clock(history)} {int(last[clock(history)])}."
         pictures.append(_picture(plot_training(history, name), target / f"training-{folder.name}", history, f"Training of {name}", caption))
