@@ -7,7 +7,7 @@ from pathlib import Path
 from tullyflow.errors import TullyflowError
 from tullyflow.provenance import source_digest
 from tullyflow.settings import parse_settings, select_sections
-from tullyflow.surveys import SURVEYS
+from tullyflow.surveys import SURVEYS, local
 
 
 def validated(config):
@@ -23,6 +23,8 @@ def validated(config):
         for key in ("catalogue", "overrides"):
             if getattr(settings, key) and not Path(getattr(settings, key)).is_file():
                 raise TullyflowError(f"{files}: {key}: no such file: {getattr(settings, key)}")
+        if "local" in settings.surveys:
+            local.targets({"catalogue": Path(settings.catalogue)}, "user", settings)  # its mistakes are said before anything runs
         if settings.mirror and "://" not in settings.mirror and settings.mock is None and not Path(settings.mirror).is_dir():
             raise TullyflowError(f"{files}: mirror: no such folder: {settings.mirror}")
         return settings, {survey: settings.for_survey(survey) for survey in settings.surveys}

@@ -70,6 +70,10 @@ def test_the_galaxies_asked_for_in_the_order_asked(listed, tmp_path, caplog):
         listed(names, galaxies="absent.txt")
 
 
+def test_a_galaxy_may_be_asked_for_in_one_release_only(listed):
+    assert listed(["NGC_2403", "IC_2574"], galaxies=["X/IC_2574", "DR9/NGC_2403"]) == {"sami-X-000": ["IC_2574"]}
+
+
 def test_an_unknown_galaxy_is_a_warning_and_none_at_all_an_empty_list(listed, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert listed(["NGC_2403"], galaxies=["NGC_2408"]) == {}

@@ -1,6 +1,7 @@
 """Your own galaxies: any FITS map, whatever is missing is said, and a mistake in the table is one sentence."""
 
 import json
+import re
 import time
 
 import numpy as np
@@ -203,7 +204,19 @@ def test_paths_are_relative_to_the_table_or_absolute(tmp_path, configure):
     assert [row["velocity"] for row in rows] == [str(csv.parent / "maps/a b.fits.gz"), str(tmp_path / "b.fits")]
     (product,) = local.products(frame.iloc[0], "user", configure())
     assert product.urls == (f"file://{csv.parent}/maps/a%20b.fits.gz",)
-    assert product.path == "local/user/maps/a/velocity.fits.gz"
+    assert re.fullmatch(r"local/user/maps/a/[0-9a-f]{8}-velocity\.fits\.gz", product.path)
+
+
+def test_two_tables_may_use_one_name_for_different_files(tmp_path, configure):
+    kept = set()
+    for folder in ("one", "two"):
+        csv = tmp_path / folder / "galaxies.csv"
+        csv.parent.mkdir()
+        pd.DataFrame({"galaxy": ["a"], "velocity": ["a.fits"]}).to_csv(csv, index=False)
+        settings = configure(catalogue=str(csv))
+        frame = local.targets({"catalogue": csv}, "user", settings)
+        kept |= {product.path for product in (*local.products(frame.iloc[0], "user", settings), *local.catalogue_products("user", settings))}
+    assert len(kept) == 4
 
 
 def test_thousands_of_real_rows_are_listed_in_seconds(shared, configure):

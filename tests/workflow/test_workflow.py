@@ -29,9 +29,10 @@ CONFIG = {
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(ROOT / "workflow" / "Snakefile"), "--directory", str(folder)]
+    command = [str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(ROOT / "workflow" / "Snakefile")]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, env={**os.environ, "PATH": path}, timeout=900, check=False)
+    environment = {**os.environ, "PATH": path}
+    return subprocess.run([*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 def planned(folder: Path, **changes) -> dict[str, int]:
@@ -131,7 +132,7 @@ def test_a_touched_raw_file_re_runs_nothing_and_replaced_content_its_shard(finis
     [
         (["maps={snr_mim: 5}"], "maps.snr_mim: unknown key. Did you mean 'snr_min'?"),
         (["mirror=/no/such/folder"], "mirror: no such folder: /no/such/folder"),
-        (["catalogue=missing.csv", "surveys=[local]", "mock=null"], "catalogue: no such file: missing.csv"),
+        (["catalogue=missing.csv", "surveys=[local]"], "catalogue: no such file: missing.csv"),
     ],
 )
 def test_a_wrong_config_is_one_line_and_exit_code_2(tmp_path, arguments, words):
@@ -140,6 +141,25 @@ def test_a_wrong_config_is_one_line_and_exit_code_2(tmp_path, arguments, words):
     result = snakemake(tmp_path, "--cores", "1", "--dry-run", "--configfile", "config.yaml", "--config", *arguments)
     assert result.returncode == 2
     assert words in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("name,velocity\na,a.fits\n", "galaxy"),
+        ("galaxy,intensity\na,a.fits\n", "column(s) velocity or cube missing"),
+        ("galaxy,velocity\na,a.fits\na,b.fits\n", "a"),
+        ("galaxy,velocity\n../x,a.fits\n", "../x"),
+        ("galaxy,velocity,z\na,a.fits,far\n", "'far'"),
+    ],
+)
+def test_a_wrong_table_of_galaxies_is_one_line_before_anything_runs(tmp_path, table, words):
+    (tmp_path / "galaxies.csv").write_text(table)
+    result = snakemake(tmp_path, "--cores", "1", "--dry-run", "--configfile", str(ROOT / "config/local.yaml"), "--config", "catalogue=galaxies.csv")
+    assert result.returncode == 2
+    line = next(line for line in result.stderr.splitlines() if line.startswith("tullyflow: "))
+    assert words in line
     assert "Traceback" not in result.stderr + result.stdout
 
 

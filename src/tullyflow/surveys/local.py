@@ -6,6 +6,7 @@ target table (ra_deg, log_mstar, axis_ratio, ...); ``inclination_deg``; ``pixel_
 (0-based pixels) for maps without sky axes. Paths are absolute or relative to the CSV.
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -42,7 +43,12 @@ def catalogue_products(release: str, settings: Settings) -> list[Product]:
     path = Path(settings.catalogue).absolute()
     if not path.is_file():
         raise CatalogueError(f"catalogue: {path}: no such file.")
-    return [Product(galaxy=release, product="catalogue", urls=(path.as_uri(),), path=f"local/{release}/catalogues/{path.name}")]
+    return [Product(galaxy=release, product="catalogue", urls=(path.as_uri(),), path=f"local/{release}/catalogues/{_place(path)}-{path.name}")]
+
+
+def _place(path: Path) -> str:
+    """Eight hex digits of a file's place: two catalogues may use one galaxy name for different files."""
+    return hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]
 
 
 def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) -> pd.DataFrame:
@@ -136,7 +142,7 @@ def products(target: Mapping, release: str, settings: Settings) -> list[Product]
             if key in row:
                 path = Path(row[key])
                 suffix = "".join(s for s in path.suffixes[-2:] if s.lower() in (".fits", ".fit", ".fts", ".gz")) or ".fits"
-                kept = f"local/{release}/maps/{galaxy}/{key}{suffix}"
+                kept = f"local/{release}/maps/{galaxy}/{_place(path)}-{key}{suffix}"
                 listed.append(Product(galaxy=galaxy, product=key, urls=(path.as_uri(),), path=kept))
     return listed
 
