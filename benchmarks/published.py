@@ -50,12 +50,13 @@ def cubes(mirror: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wisdom, edge = mirror / "wisdom", mirror / "edge_ngc4047"
     rows = [
-        {"galaxy": name, "velocity": wisdom / f"{name}_mom1.fits", "intensity": wisdom / f"{name}_mom0.fits", "velocity_hdu": 0, "intensity_hdu": 0, "psf_fwhm_arcsec": beam}
+        {"galaxy": name, "velocity": wisdom / f"{name}_mom1.fits", "velocity_hdu": 0,
+         "intensity": wisdom / f"{name}_mom0.fits", "intensity_hdu": 0, "psf_fwhm_arcsec": beam}
         for name, beam in (("NGC0383", 0.175), ("NGC4697", 0.56), ("FRL49", 0.22))
-    ]
+    ]  # fmt: skip
     stem = edge / "NGC4047.co.smo7_dil"
-    rows.append({"galaxy": "NGC4047", "velocity": f"{stem}.mom1.fits.gz", "velocity_err": f"{stem}.emom1.fits.gz", "intensity": f"{stem}.mom0.fits.gz",
-                 "intensity_err": f"{stem}.emom0.fits.gz", "dispersion": f"{stem}.mom2.fits.gz", "psf_fwhm_arcsec": 7.0})  # fmt: skip
+    rows.append({"galaxy": "NGC4047", "velocity": f"{stem}.mom1.fits.gz", "velocity_err": f"{stem}.emom1.fits.gz",
+                 "intensity": f"{stem}.mom0.fits.gz", "intensity_err": f"{stem}.emom0.fits.gz", "dispersion": f"{stem}.mom2.fits.gz", "psf_fwhm_arcsec": 7.0})  # fmt: skip
     rows += [{"galaxy": name, "cube": mirror / "hi_cubes" / f"{name}.fits"} for name in ("NGC_2903", "eso121-g6")]
     pd.DataFrame(rows).to_csv(folder / "galaxies.csv", index=False)
     run("--configfile", "config/local.yaml", "--config", f"catalogue={folder / 'galaxies.csv'}", "run=cubes",
@@ -94,10 +95,8 @@ def real_sample(mirror: Path) -> None:
     sami = pd.read_csv(mirror / "datacentral/sami/dr3/catalogues/sami_samiDR3gaskinPA.csv").set_index("cubeidpub")
     figures = {"rows": len(found)}
     for name, row in found.iterrows():
-        if row.survey == "manga":
-            published = manga.halpha_pa.get(name, np.nan)
-        else:
-            published = (sami.pa_gaskin.get(f"{name}_A", np.nan) + 180) % 360  # the catalogue points to the approaching side
+        receding = (sami.pa_gaskin.get(f"{name}_A", np.nan) + 180) % 360  # the catalogue points to the approaching side
+        published = manga.halpha_pa.get(name, np.nan) if row.survey == "manga" else receding
         figures[name] = {
             "PA": f"{row.pa_deg:.1f} +- {row.pa_err_deg:.1f}",
             "published": published,

@@ -21,6 +21,7 @@ from tullyflow.maps.galaxies import make_galaxy
 from tullyflow.settings import Settings
 from tullyflow.surveys import manga
 
+
 def baseline(path: Path) -> None:
     with fits.open(path) as hdus:
         for name in manga.HDUS:

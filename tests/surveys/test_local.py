@@ -215,7 +215,8 @@ def test_two_tables_may_use_one_name_for_different_files(tmp_path, configure):
         pd.DataFrame({"galaxy": ["a"], "velocity": ["a.fits"]}).to_csv(csv, index=False)
         settings = configure(catalogue=str(csv))
         frame = local.targets({"catalogue": csv}, "user", settings)
-        kept |= {product.path for product in (*local.products(frame.iloc[0], "user", settings), *local.catalogue_products("user", settings))}
+        listed = (*local.products(frame.iloc[0], "user", settings), *local.catalogue_products("user", settings))
+        kept |= {product.path for product in listed}
     assert len(kept) == 4
 
 

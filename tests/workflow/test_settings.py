@@ -47,7 +47,8 @@ def test_text_and_number_make_the_same_params():
 
 
 def test_a_new_release_changes_no_shard_params():
-    one, two = parse_settings({"manga": {"releases": ["DR15"]}}), parse_settings({"manga": {"releases": ["DR15", "DR17"], "train_release": "DR15"}})
+    one = parse_settings({"manga": {"releases": ["DR15"]}})
+    two = parse_settings({"manga": {"releases": ["DR15", "DR17"], "train_release": "DR15"}})
     assert select_sections(one, "maps", "manga") == select_sections(two, "maps", "manga")
 
 

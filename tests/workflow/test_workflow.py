@@ -44,7 +44,8 @@ def planned(folder: Path, **changes) -> dict[str, int]:
     path.write_text(yaml.safe_dump(config))
     result = snakemake(folder, "--cores", "2", "--configfile", str(path), "--dry-run")
     assert result.returncode == 0, result.stdout + result.stderr
-    return {m[1]: int(m[2]) for m in re.finditer(r"^(\w+) +(\d+)$", result.stdout + result.stderr, re.MULTILINE) if m[1] not in ("total", "all")}
+    counts = re.finditer(r"^(\w+) +(\d+)$", result.stdout + result.stderr, re.MULTILINE)
+    return {m[1]: int(m[2]) for m in counts if m[1] not in ("total", "all")}
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +157,8 @@ def test_a_wrong_config_is_one_line_and_exit_code_2(tmp_path, arguments, words):
 )
 def test_a_wrong_table_of_galaxies_is_one_line_before_anything_runs(tmp_path, table, words):
     (tmp_path / "galaxies.csv").write_text(table)
-    result = snakemake(tmp_path, "--cores", "1", "--dry-run", "--configfile", str(ROOT / "config/local.yaml"), "--config", "catalogue=galaxies.csv")
+    config = ["--configfile", str(ROOT / "config/local.yaml"), "--config", "catalogue=galaxies.csv"]
+    result = snakemake(tmp_path, "--cores", "1", "--dry-run", *config)
     assert result.returncode == 2
     line = next(line for line in result.stderr.splitlines() if line.startswith("tullyflow: "))
     assert words in line

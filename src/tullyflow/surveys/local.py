@@ -43,7 +43,8 @@ def catalogue_products(release: str, settings: Settings) -> list[Product]:
     path = Path(settings.catalogue).absolute()
     if not path.is_file():
         raise CatalogueError(f"catalogue: {path}: no such file.")
-    return [Product(galaxy=release, product="catalogue", urls=(path.as_uri(),), path=f"local/{release}/catalogues/{_place(path)}-{path.name}")]
+    kept = f"local/{release}/catalogues/{_place(path)}-{path.name}"
+    return [Product(galaxy=release, product="catalogue", urls=(path.as_uri(),), path=kept)]
 
 
 def _place(path: Path) -> str:
