@@ -56,7 +56,8 @@ def cubes(mirror: Path) -> None:
     ]  # fmt: skip
     stem = edge / "NGC4047.co.smo7_dil"
     rows.append({"galaxy": "NGC4047", "velocity": f"{stem}.mom1.fits.gz", "velocity_err": f"{stem}.emom1.fits.gz",
-                 "intensity": f"{stem}.mom0.fits.gz", "intensity_err": f"{stem}.emom0.fits.gz", "dispersion": f"{stem}.mom2.fits.gz", "psf_fwhm_arcsec": 7.0})  # fmt: skip
+                 "intensity": f"{stem}.mom0.fits.gz", "intensity_err": f"{stem}.emom0.fits.gz",
+                 "dispersion": f"{stem}.mom2.fits.gz", "psf_fwhm_arcsec": 7.0})  # fmt: skip
     rows += [{"galaxy": name, "cube": mirror / "hi_cubes" / f"{name}.fits"} for name in ("NGC_2903", "eso121-g6")]
     pd.DataFrame(rows).to_csv(folder / "galaxies.csv", index=False)
     run("--configfile", "config/local.yaml", "--config", f"catalogue={folder / 'galaxies.csv'}", "run=cubes",
