@@ -86,7 +86,7 @@ def reconstruct(model: DiscAutoencoder, stamps: Stamps, parameters: np.ndarray) 
     """Draw the maps of parameters (galaxy, 4) and compare them with the stamps over the valid pixels.
 
     The model's brightness is fitted or 1 at its peak as in training. ``chi2_velocity`` is per valid pixel, with
-    ``velocity_error_floor`` in quadrature. ``mse_over_v`` is the thesis's statistic (section 4.2.4): the mean squared residual of both
+    ``velocity_error_floor`` and ``mismatch_fraction`` of V_max sin i in quadrature. ``mse_over_v`` is the thesis's statistic (section 4.2.4): the mean squared residual of both
     maps, the velocity scaled by 500 km/s, averaged as in training and divided by V_max sin i / 500 km/s.
     """
     network = model.network
@@ -98,7 +98,8 @@ def reconstruct(model: DiscAutoencoder, stamps: Stamps, parameters: np.ndarray) 
         intensity = scale_to_data(maps.intensity, part) if network.intensity_scale == "fit" else maps.intensity
         pixels = part.valid.sum((1, 2)).clamp(min=1)
         squares = [torch.where(part.valid, d, 0).square().sum((1, 2)) for d in (intensity - part.intensity, maps.velocity - part.velocity)]
-        variance = part.velocity_err.square() + network.velocity_error_floor**2
+        mismatch = (network.mismatch_fraction * values[:, 3]).square().view(-1, 1, 1)
+        variance = part.velocity_err.square() + network.velocity_error_floor**2 + mismatch
         chi2 = torch.where(part.valid, (maps.velocity - part.velocity).square() / variance, 0).sum((1, 2)) / pixels
         over = float(part.valid[0].numel()) if network.mean_over == "all" else pixels
         mse = (squares[0] + squares[1] / _PAPER_NORM**2) / 2 / over

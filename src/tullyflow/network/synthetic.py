@@ -21,7 +21,7 @@ __all__ = ["SyntheticDiscs", "draw_discs", "stream_discs"]
 
 _HALF = STAMP / 2
 _AT_THE_ENDS = 0.04  # share of the range added beyond it and cut: so many discs sit exactly at an end
-_BEAM_MAX = 13.0  # stamp pixels: MaNGA's 2.5 arcsec on a half-width of 6 arcsec
+_BEAM_MAX = 18.0  # stamp pixels: MaNGA's 2.5 arcsec on the half-width of its smallest bundles, and some more
 _NO_BEAM = 0.1  # share of discs without a beam
 _PA_ERR = 2.0  # deg
 _CENTRE_ERR = 0.5  # stamp pixels
