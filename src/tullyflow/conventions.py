@@ -22,6 +22,7 @@ __all__ = [
     "magnitude_to_h",
     "mass_to_h",
     "optical_from_radio",
+    "rest_frame_factor",
     "sky_to_image_angle",
     "wrap_degrees",
 ]
@@ -87,6 +88,15 @@ def optical_from_radio(v_radio_kms):
     """Optical velocity cz (km/s) of a radio-convention velocity c(1 - f/f0) (km/s)."""
     v = np.asarray(v_radio_kms, dtype=float)
     return v / (1 - v / C_KMS)
+
+
+def rest_frame_factor(v_sys_kms: float) -> float:
+    """1 + z of a galaxy whose systemic velocity is cz = ``v_sys_kms``.
+
+    Differences of optical velocities cz within the galaxy are this times the velocities in its rest frame: (1 + z') =
+    (1 + z)(1 + v/c). Dispersions likewise, their squares by the square.
+    """
+    return 1 + v_sys_kms / C_KMS
 
 
 def log_mass_to_chabrier(log_mass, imf: str):

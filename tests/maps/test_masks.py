@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from tullyflow.flags import BAD_VELOCITY, PIXEL
 from tullyflow.maps.geometry import fill_factor, measure_geometry, outer_dispersion
@@ -115,18 +116,18 @@ def test_outer_dispersion_averages_squares_negative_ones_too():
     rng = np.random.default_rng(4)
     radius = rng.uniform(0, 10, 20_000)
     square = 25.0**2 + rng.normal(0, 900, radius.size)  # a third is negative
-    found = outer_dispersion(radius, square, 10.0, 2.0)
+    found = outer_dispersion(radius, np.zeros_like(radius), square, 10.0, 2.0)
     assert abs(found.dispersion_kms - 25) < 4 * found.err_kms
     assert 0.05 < found.err_kms < 0.5
 
 
 def test_outer_dispersion_looks_beyond_two_effective_radii_or_the_outer_half():
     radius = np.linspace(0, 10, 2001)
-    square = np.where(radius < 6, 60.0**2, 20.0**2)
-    assert np.isclose(outer_dispersion(radius, square, 10.0, 3.0).dispersion_kms, 20.0)
-    wide = outer_dispersion(radius, square, 10.0, 8.0)  # 2 R_e beyond the data: from 5
+    square, on_axis = np.where(radius < 6, 60.0**2, 20.0**2), np.zeros_like(radius)
+    assert np.isclose(outer_dispersion(radius, on_axis, square, 10.0, 3.0).dispersion_kms, 20.0)
+    wide = outer_dispersion(radius, on_axis, square, 10.0, 8.0)  # 2 R_e beyond the data: from 5
     assert np.isclose(wide.dispersion_kms**2, np.mean(square[radius >= 5]), rtol=0.01)
-    assert np.isnan(outer_dispersion(radius, np.full_like(radius, -5.0), 10.0, 3.0).dispersion_kms)
+    assert np.isnan(outer_dispersion(radius, on_axis, np.full_like(radius, -5.0), 10.0, 3.0).dispersion_kms)
 
 
 def test_r_max_is_in_the_disc_plane():
@@ -143,3 +144,72 @@ def test_r_max_is_in_the_disc_plane():
     assert np.isclose(known.v_abs_max_kms, 40, rtol=0.1)
     guessed = measure_geometry(maps, bits, 0.0, 0.0, axis_ratio=np.nan, r_e_arcsec=np.nan)
     assert np.isclose(guessed.r_max_arcsec, known.r_max_arcsec, rtol=0.1)
+
+
+@pytest.mark.parametrize(("n_near", "n_middle", "expected"), [(20, 40, 20.0), (19, 40, None), (5, 14, None)])
+def test_outer_dispersion_looks_along_the_major_axis_while_it_holds_enough_pixels(n_near, n_middle, expected):
+    # 20 km/s within 30 deg of the major axis, 30 to 60 deg, 50 beyond: rotation smeared by the PSF
+    angle = np.r_[np.linspace(0, 29, n_near), np.linspace(31, 59, n_middle), np.linspace(61, 90, 60)]
+    square = np.r_[np.full(n_near, 400.0), np.full(n_middle, 900.0), np.full(60, 2500.0)]
+    found = outer_dispersion(np.full(angle.size, 9.0), angle, square, 10.0, np.nan)
+    used = square if n_near + n_middle < 20 else square[: n_near + n_middle]
+    assert np.isclose(found.dispersion_kms, expected or np.sqrt(used.mean()))
+
+
+def test_the_error_of_the_outer_dispersion_counts_independent_pixels():
+    rng = np.random.default_rng(8)
+    radius, on_axis = np.full(2000, 9.0), np.zeros(2000)
+    square = 25.0**2 + rng.normal(0, 300, 2000)
+    alone = outer_dispersion(radius, on_axis, square, 10.0, np.nan)
+    shared = outer_dispersion(radius, on_axis, square, 10.0, np.nan, pixels_per_psf=16.0)
+    assert np.isclose(shared.err_kms / alone.err_kms, 4.0, rtol=0.03)
+    assert shared.dispersion_kms == alone.dispersion_kms
+
+
+def seen_disc(r_edge=20.0, cos=0.35, fwhm=6.0):
+    """A disc of light to ``r_edge`` pixels turning at 180 km/s, dispersion 20 km/s, seen through a round PSF: moments of the mixture."""
+    from scipy.ndimage import gaussian_filter
+
+    y, x = np.indices((101, 101), dtype=float) - 50
+    radius = np.hypot(x, y / cos)
+    light = np.where(radius < r_edge, np.exp(-radius / 8), 0.0)
+    velocity = 180 * np.tanh(radius / 3) * x / np.maximum(radius, 1e-9)
+    flux, first, second = (gaussian_filter(light * v, fwhm / 2.355) for v in (1.0, velocity, velocity**2 + 20.0**2))
+    bits = np.where(flux > 0.02 * flux.max(), 0, PIXEL.NO_COVERAGE).astype(np.int32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return GalaxyMaps(
+            galaxy="g", velocity=first / flux, velocity_err=np.ones_like(x), mask=bits, wcs=None, centre=(50.0, 50.0),
+            pixel_scale_arcsec=0.5, dispersion_sq=second / flux - (first / flux) ** 2, psf_fwhm_arcsec=fwhm / 2,
+        )  # fmt: skip
+
+
+def test_light_the_psf_spreads_across_an_inclined_disc_does_not_push_r_max_beyond_the_data():
+    maps = seen_disc()
+    y, x = np.indices(maps.mask.shape) - 50.0
+    valid = maps.mask == 0
+    reach = 0.5 * np.abs(x[valid & (np.abs(y) < 2)]).max()  # the data along the major axis
+    found = measure_geometry(maps, maps.mask, 0.0, 0.0, axis_ratio=np.sqrt(0.04 + 0.96 * 0.35**2), r_e_arcsec=np.nan, psf_fwhm_arcsec=3.0)
+    everywhere = np.percentile(0.5 * np.hypot(x, y / 0.35)[valid], 98)
+    assert everywhere > 1.15 * reach
+    assert 0.85 * reach < found.r_max_arcsec < 1.05 * reach
+
+
+def test_rotation_smeared_on_the_minor_axis_stays_out_of_the_outer_dispersion():
+    maps = seen_disc()
+    arguments = dict(axis_ratio=np.sqrt(0.04 + 0.96 * 0.35**2), r_e_arcsec=np.nan, psf_fwhm_arcsec=3.0)
+    along = measure_geometry(maps, maps.mask, 0.0, 0.0, **arguments).outer.dispersion_kms
+    across = measure_geometry(maps, maps.mask, 90.0, 0.0, **arguments | {"axis_ratio": 1.0}).outer.dispersion_kms
+    assert 20 < along < 30
+    assert across > along + 5
+
+
+def test_an_unknown_psf_counts_every_pixel_and_a_known_one_fewer():
+    maps = seen_disc()
+    rng = np.random.default_rng(1)
+    maps = replace(maps, dispersion_sq=maps.dispersion_sq + rng.normal(0, 100, maps.velocity.shape))
+
+    def err(psf):
+        return measure_geometry(maps, maps.mask, 0.0, 0.0, axis_ratio=0.4, r_e_arcsec=np.nan, psf_fwhm_arcsec=psf).outer.err_kms
+
+    assert np.isclose(err(3.0) / err(np.nan), np.sqrt(np.pi / (4 * np.log(2)) * 36), rtol=0.1)  # 6 pixels wide
+    assert err(0.1) == err(np.nan)

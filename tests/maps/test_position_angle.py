@@ -136,11 +136,23 @@ def test_one_sigma_covers_two_thirds(noise_kms, correlated):
         velocity, radius = disc(angle)
         noise = rng.normal(size=velocity.shape)
         noise = gaussian_filter(noise, 1.5) if correlated else noise
-        fit = fit_position_angle(velocity + noise_kms * noise / noise.std(), noise_kms, radius < 21, CENTRE)
+        fit = fit_position_angle(velocity + noise_kms * noise / noise.std(), noise_kms, radius < 21, CENTRE, centre_err=0.0)
         pull_pa.append(difference(fit.image_angle_deg, angle) / fit.err_deg)
         pull_v.append((fit.v_sys_kms - 33.0) / fit.v_sys_err_kms)
     assert 0.58 < np.mean(np.abs(pull_pa) < 1) < 0.85
     assert 0.55 < np.mean(np.abs(pull_v) < 1) < 0.82
+
+
+@pytest.mark.parametrize("r_turn", [3.0, 12.0])
+def test_a_centre_off_by_a_third_of_a_pixel_is_in_the_error_of_v_sys(r_turn):
+    rng = np.random.default_rng(29)
+    n, inside = 200, 0
+    for _ in range(n):
+        velocity, radius = disc(rng.uniform(0, 360), r_turn=r_turn)
+        dx, dy = rng.normal(0, 0.3, 2)
+        fit = fit_position_angle(velocity + rng.normal(0, 4, velocity.shape), 4.0, radius < 21, (CENTRE[0] + dx, CENTRE[1] + dy))
+        inside += abs(fit.v_sys_kms - 33.0) < fit.v_sys_err_kms
+    assert 0.60 <= inside / n <= 0.75
 
 
 @pytest.mark.parametrize("case", ["noise", "few", "one_side", "constant"])

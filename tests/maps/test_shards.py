@@ -131,6 +131,34 @@ def test_numbers_of_a_good_galaxy(inputs):
     assert np.nanmean(shard.velocity[0][28:36, 40:60]) > 50
 
 
+def test_differences_of_absolute_velocities_are_divided_by_1_plus_z_and_v_sys_stays(monkeypatch):
+    # z = 0.1: v_sys = 29979.2458 km/s. In the rest frame 45 km/s becomes 0, sigma 25 km/s, errors 3 km/s; a spectrograph
+    # sees differences 1.1 times as large: velocities x 1.1, sigma^2 625 x 1.21 = 756.25, errors 3.3 km/s.
+    rest = fake_maps("rest")
+    observed = replace(
+        rest, absolute=True, velocity=29979.2458 + 1.1 * (rest.velocity - 45), velocity_err=rest.velocity_err * 1.1,
+        dispersion_sq=np.full(rest.velocity.shape, 756.25), dispersion_sq_err=rest.dispersion_sq_err * 1.21,
+    )  # fmt: skip
+    given = {"rest": rest, "observed": observed, "relative": replace(observed, absolute=False)}
+    read = types.SimpleNamespace(read=lambda paths, target, settings: given[target["galaxy"]])
+    monkeypatch.setattr(galaxies_module, "get_survey", lambda name: read)
+    targets = conform(pd.DataFrame({"galaxy": list(given), "survey": "local", "release": "user", "shard": "local-user-000",
+                                    "axis_ratio": 0.5, "r_e_arcsec": 3.0}), TARGETS)  # fmt: skip
+    settings = parse_settings({"maps": {"min_pixels": 150}})
+    manifest = {"maps": {"path": "x.fits", "status": "ok", "message": ""}}
+    made = {row["galaxy"]: galaxies_module.make_galaxy(row, manifest, settings) for row in targets.to_dict("records")}
+    here, there, relative = made["rest"], made["observed"], made["relative"]
+    assert np.isclose(there.row["v_sys_kms"], 29979.2458, atol=0.5)
+    assert np.isclose(there.row["v_abs_max_kms"], here.row["v_abs_max_kms"], atol=0.05)
+    assert np.isclose(there.row["outer_dispersion_kms"], 25.0)
+    assert np.isclose(there.row["v_sys_err_kms"], 1.1 * here.row["v_sys_err_kms"], rtol=0.1)
+    for name in ("velocity", "velocity_err", "dispersion", "dispersion_err"):
+        np.testing.assert_allclose(getattr(there.stamp, name), getattr(here.stamp, name), rtol=1e-3, atol=0.05)
+    # velocities relative to the catalogue's redshift are never divided
+    assert np.isclose(relative.row["v_abs_max_kms"], 1.1 * here.row["v_abs_max_kms"], atol=0.05)
+    assert np.isclose(relative.row["outer_dispersion_kms"], 27.5)
+
+
 def test_velocity_alone_takes_the_disc_of_the_catalogue_and_its_field_is_not_tested(inputs):
     build_shard(*inputs)
     shard = read_shard(inputs[3])

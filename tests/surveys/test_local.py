@@ -72,6 +72,15 @@ def test_velocities_come_in_km_per_second_and_a_guess_is_said(tmp_path, configur
     assert ("assumed" in " ".join(m for m in maps.messages if "unit" in m)) == (unit in ("Data Value", None))
 
 
+@pytest.mark.parametrize(("offset", "absolute"), [(0.0, True), (-1000.0, False), (-250.0, True), (-650.0, False), (9000.0, True)])
+def test_velocities_far_from_zero_are_absolute_and_it_is_said(tmp_path, configure, offset, absolute):
+    write_map(tmp_path / "v.fits", field() + offset)  # the median of field() is 1173 km/s
+    maps = read(tmp_path, configure, {"velocity": "v.fits"})
+    assert maps.absolute is absolute
+    assert ("Velocities are absolute (cz): divided by 1 + v_sys/c." in maps.messages) is absolute
+    np.testing.assert_allclose(maps.velocity, field() + offset, rtol=1e-6)  # as observed: v_sys is not known yet
+
+
 def test_blanks_infinities_and_impossible_values_are_no_value(tmp_path, configure):
     data = field()
     data[5, 3:8] = [0, -999, np.inf, np.nan, 2e5]

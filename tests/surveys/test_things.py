@@ -94,6 +94,7 @@ def test_a_cube_becomes_maps_centred_on_the_tables_position(configure, tmp_path)
     assert maps.psf_fwhm_arcsec == pytest.approx(np.sqrt(63.0), rel=1e-3)  # the cube's beam, not the table's
     assert np.nanmedian(maps.velocity[14:28, 36]) > np.nanmedian(maps.velocity[14:28, 12]) + 40
     assert maps.fov_pixels > 300
+    assert maps.absolute
 
 
 def test_a_broken_cube_costs_one_galaxy(configure, tmp_path):

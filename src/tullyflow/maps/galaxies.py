@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tullyflow import flags
-from tullyflow.conventions import inclination_error_from_axis_ratio, inclination_from_axis_ratio
+from tullyflow.conventions import inclination_error_from_axis_ratio, inclination_from_axis_ratio, rest_frame_factor
 from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.maps.geometry import fill_factor, measure_geometry
@@ -150,7 +150,12 @@ def _make(maps: GalaxyMaps, target: Mapping, settings: Settings, row: _Row) -> t
     if not np.isfinite(axis.image_angle_deg):
         return empty_stamp(), f"{line}; {GALAXY.names(row.flags)}"
 
-    geometry = measure_geometry(maps, mask, axis.image_angle_deg, axis.v_sys_kms, axis_ratio=axis_ratio, r_e_arcsec=r_e)
+    if maps.absolute:
+        maps = _in_rest_frame(maps, axis.v_sys_kms)
+    geometry = measure_geometry(
+        maps, mask, axis.image_angle_deg, axis.v_sys_kms, axis_ratio=axis_ratio, r_e_arcsec=r_e,
+        psf_fwhm_arcsec=row.values["psf_fwhm_arcsec"],
+    )  # fmt: skip
     row.values |= {
         "v_abs_max_kms": geometry.v_abs_max_kms, "r_max_arcsec": geometry.r_max_arcsec,
         "outer_dispersion_kms": geometry.outer.dispersion_kms, "outer_dispersion_err_kms": geometry.outer.err_kms,
@@ -167,6 +172,16 @@ def _make(maps: GalaxyMaps, target: Mapping, settings: Settings, row: _Row) -> t
     row.values |= {"stamp_scale_arcsec": stamp.scale_arcsec, "intensity_norm": stamp.intensity_norm}
     names = GALAXY.names(row.flags)
     return stamp, line + (f"; {names}" if names else "")
+
+
+def _in_rest_frame(maps: GalaxyMaps, v_sys_kms: float) -> GalaxyMaps:
+    """Maps whose velocities about v_sys, errors and dispersions are the galaxy's own; v_sys stays as observed."""
+    z1 = rest_frame_factor(v_sys_kms)
+    squares = {name: getattr(maps, name) for name in ("dispersion_sq", "dispersion_sq_err")}
+    return replace(
+        maps, velocity=v_sys_kms + (maps.velocity - v_sys_kms) / z1, velocity_err=maps.velocity_err / z1, absolute=False,
+        **{name: square / z1**2 for name, square in squares.items() if square is not None},
+    )  # fmt: skip
 
 
 def _orient(maps: GalaxyMaps, axis: PositionAngle, row: _Row, stellar_err_kms: float, stellar: NDArray | None) -> str:

@@ -22,6 +22,7 @@ _DEPTH = 0.1  # the minimum is fitted out to where the curve has risen by this s
 _WEDGE_DEG = 30.0
 _ERR_CALIBRATION = 1.2  # Monte-Carlo: brings the 1 sigma coverage from 0.58 to 0.68 (noise moves the curve's minimum in second order)
 _MIN_PIXELS = 10
+_CENTRE_ERR = 0.3  # native pixels
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,21 @@ def _correlated_pixels(residual: NDArray, offsets: NDArray) -> float:
     return float(max(1.0, (correlation[:end] * number[:end]).sum()))
 
 
+def _systemic(v_map: NDArray, good: NDArray, centre: tuple[float, float]) -> tuple[float, int]:
+    """Median of v's even part about ``centre`` (needs no axis; NaN without pairs), and the number of pixels with a partner."""
+    rows, columns = np.nonzero(good)
+    opposite, paired = _mean_of_sampled(_Sampler(v_map, good, centre)(centre[0] - columns, centre[1] - rows))
+    n = int(paired.sum())
+    return (float(np.median((v_map[good] + opposite)[paired]) / 2) if n else float("nan")), n
+
+
+def _error_from_centre(v_map: NDArray, good: NDArray, centre: tuple[float, float], angle: float, err: float) -> float:
+    """1 sigma of v_sys (km/s) for a centre uncertain by ``err`` pixels along the axis: half the change between its two ends."""
+    dx, dy = err * np.cos(np.radians(angle)), err * np.sin(np.radians(angle))
+    ends = [_systemic(v_map, good, (centre[0] + sign * dx, centre[1] + sign * dy))[0] for sign in (-1, 1)]
+    return abs(ends[1] - ends[0]) / 2
+
+
 def _failed(message: str, n_pixels: int, angles: NDArray | None = None, chi2: NDArray | None = None) -> PositionAngle:
     angles, chi2 = (np.empty(0), np.empty(0)) if angles is None else (angles, chi2)
     nan = np.nan
@@ -171,6 +187,7 @@ def fit_position_angle(
     step_deg: float = 1.0,
     err_max_deg: float = 45.0,
     err_floor_kms: float = 3.0,
+    centre_err: float = _CENTRE_ERR,
 ) -> PositionAngle:
     """Find the axis about which a velocity map is closest to bi-antisymmetric, and its receding side.
 
@@ -189,6 +206,8 @@ def fit_position_angle(
     err_floor_kms
         Added to the errors in quadrature: real discs depart from bi-antisymmetry by a few km/s, and without
         it the few brightest pixels decide (10 makes the weights nearly equal).
+    centre_err
+        1 sigma of the centre along the major axis, pixels.
 
     Returns
     -------
@@ -204,6 +223,7 @@ def fit_position_angle(
     of t, so 1 sigma is ``sqrt(2/chi2'')``; it is scaled by the reduced chi2, by the number of pixels that share
     one independent residual, and by a factor set by Monte-Carlo. A third of the half-range with scaled
     dchi2 <= 9 replaces it where larger (the published limit, 9 + 3 sqrt(2N), is far wider than its 3 sigma).
+    The error of v_sys adds, in quadrature, how far ``centre_err`` moves it.
     """
     v_map = np.asarray(velocity, dtype=float)
     err_map = np.broadcast_to(np.asarray(velocity_err, dtype=float), v_map.shape)
@@ -215,11 +235,9 @@ def fit_position_angle(
     offsets = np.stack([columns - centre[0], rows - centre[1]])  # (x or y, pixel)
     v, weight = v_map[good], 1 / (err_map[good] ** 2 + err_floor_kms**2)
 
-    opposite, paired = _mean_of_sampled(_Sampler(v_map, good, centre)(*-offsets))
-    if paired.sum() < _MIN_PIXELS:
-        return _failed(f"{int(paired.sum())} pixels have a partner across the centre, fewer than {_MIN_PIXELS}", n_pixels)
-    v_sys = float(np.median((v + opposite)[paired]) / 2)  # of the even part: needs no axis
-
+    v_sys, n_paired = _systemic(v_map, good, centre)
+    if n_paired < _MIN_PIXELS:
+        return _failed(f"{n_paired} pixels have a partner across the centre, fewer than {_MIN_PIXELS}", n_pixels)
     sampler = _Sampler(v_map - v_sys, good, centre)
     coarse = np.arange(0.0, 180.0, _COARSE_DEG)
     chi2 = _curve(coarse, offsets, v - v_sys, weight, sampler)
@@ -243,6 +261,7 @@ def fit_position_angle(
     err = _ERR_CALIBRATION * max(float(np.sqrt(2 * scale / curvature)) if curvature > 0 else 0.0, (within - _COARSE_DEG / 2) / 3)
     independent = n_pixels / shared
     v_sys_err = 1.2533 * 1.4826 * float(np.median(np.abs(residual))) / np.sqrt(independent * freedom / n_pixels)
+    v_sys_err = float(np.hypot(v_sys_err, _error_from_centre(v_map, good, centre, angle, centre_err)))
 
     image_angle, difference = _receding_side(angle, offsets, v - v_sys, residual, shared)
     order = np.argsort(np.mod(np.r_[coarse, fine], 180.0), kind="stable")

@@ -46,7 +46,9 @@ class GalaxyMaps:
 
     Velocities in km/s (positive = receding, systemic not removed), intensity in ``intensity_unit``,
     ``dispersion_sq`` in km^2/s^2 with the instrument removed (may be negative), errors 1 sigma,
-    ``mask`` bits of ``flags.PIXEL``. ``centre`` is (x, y), 0-based pixels. NaN = no value.
+    ``mask`` bits of ``flags.PIXEL``. ``centre`` is (x, y), 0-based pixels. NaN = no value. ``absolute``: velocities are cz
+    (zero at rest with us), so that what they show inside the galaxy is 1 + z too large; False where they are relative to
+    the galaxy's redshift and already in its rest frame.
     """
 
     galaxy: str
@@ -65,6 +67,7 @@ class GalaxyMaps:
     bin_id: "np.ndarray | None" = None
     psf_fwhm_arcsec: float = float("nan")
     fov_pixels: int = 0
+    absolute: bool = False
     flags: int = 0
     messages: tuple[str, ...] = ()
     history: Mapping[str, str] = field(default_factory=dict)

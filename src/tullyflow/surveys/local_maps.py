@@ -18,6 +18,7 @@ __all__ = ["read_maps"]
 log = logging.getLogger("tullyflow")
 
 _LARGEST_KMS = 1e5  # beyond this a value is no velocity of a galaxy
+_ABSOLUTE_KMS = 600.0  # a median |velocity| above it is a systemic velocity, not a map's own zero point
 _FEWEST_NEGATIVE = 20  # pixels below zero needed to tell the noise of an intensity map
 
 
@@ -29,6 +30,7 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
     the photometry must describe a disc (INTENSITY_FROM_PHOTOMETRY), else NO_PHOTOMETRY. An intensity without errors takes
     the noise its negative pixels show, where there are enough of them; else pixels without flux are LOW_SNR. The dispersion is
     taken as free of the instrument.
+    Velocities whose median |v| is above 600 km/s are absolute (cz); smaller ones count as relative to the galaxy's redshift.
     The field of view is unknown: ``fov_pixels`` counts the pixels with a velocity.
     Raises `DataError`: MISSING_FILE, UNREADABLE_FILE, MISSING_HDU (extension absent, or maps of different size), NO_WCS.
     """
@@ -39,6 +41,10 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
     messages += said
     velocity = velocity * factor
     velocity[np.abs(velocity) > _LARGEST_KMS] = np.nan
+
+    absolute = bool(np.isfinite(velocity).any() and np.nanmedian(np.abs(velocity)) > _ABSOLUTE_KMS)
+    if absolute:
+        messages.append("Velocities are absolute (cz): divided by 1 + v_sys/c.")
 
     def further(name: str) -> np.ndarray | None:
         return _optional(name, velocity.shape, paths, row, galaxy, settings)
@@ -80,8 +86,8 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
         dispersion_sq=None if dispersion is None else dispersion**2,
         dispersion_sq_err=None if dispersion is None or dispersion_err is None else 2 * dispersion * dispersion_err,
         stellar_velocity=further("stellar_velocity"),
-        psf_fwhm_arcsec=_beam(header, target), fov_pixels=int(np.isfinite(velocity).sum()), flags=flags, messages=tuple(messages),
-        history={"FILE": Path(row["velocity"]).name},
+        psf_fwhm_arcsec=_beam(header, target), fov_pixels=int(np.isfinite(velocity).sum()), absolute=absolute, flags=flags,
+        messages=tuple(messages), history={"FILE": Path(row["velocity"]).name},
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from tullyflow.conventions import FWHM_PER_SIGMA, inclination_from_axis_ratio
+from tullyflow.conventions import FWHM_PER_SIGMA, inclination_from_axis_ratio, rest_frame_factor
 from tullyflow.surveys.mock_disc import OpticalMaps
 from tullyflow.surveys.mock_manga import DRP3QUAL_CRITICAL
 
@@ -185,8 +185,8 @@ def things_catalogue(galaxies: "list[MockGalaxy]") -> "pd.DataFrame":
 def things_cube(galaxy: "MockGalaxy", cube: np.ndarray, velocity_kms: np.ndarray, rng: np.random.Generator) -> fits.PrimaryHDU:
     """Return a noise-free KinMS cube (v, y, x) with noise as wide as the beam, as AIPS wrote THINGS: four axes, Jy/beam, beam in HISTORY.
 
-    Channels run from high to low velocity; the noise makes the disc's edge ``snr_edge`` in one channel. Flux is scaled
-    to an HI mass of 10^(9.5 + (log M* - 10)/2) Msun, M = 2.36e5 D^2 S.
+    Channels run from high to low velocity, 1 + z wider than in the galaxy's rest frame; the noise makes the disc's edge
+    ``snr_edge`` in one channel. Flux is scaled to an HI mass of 10^(9.5 + (log M* - 10)/2) Msun, M = 2.36e5 D^2 S.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -203,14 +203,14 @@ def things_cube(galaxy: "MockGalaxy", cube: np.ndarray, velocity_kms: np.ndarray
 
     hdu = _marked(fits.PrimaryHDU(pixels[None].astype("f4")))
     beam, centre = galaxy.psf_fwhm_arcsec / 3600, galaxy.pixels / 2 + 1
-    middle = len(velocity_kms) // 2
+    middle, observed = len(velocity_kms) // 2, 1e3 * rest_frame_factor(galaxy.v_sys_kms)  # m/s per km/s of the galaxy's own
     hdu.header.update({
         "OBJECT": galaxy.galaxy, "TELESCOP": "VLA", "INSTRUME": "VLA", "BUNIT": "JY/BEAM", "EPOCH": 2000.0, "VELREF": 2,
         "RESTFREQ": _HI_REST_HZ, "CTYPE1": "RA---SIN", "CRVAL1": galaxy.ra_deg, "CDELT1": -galaxy.pixel_scale_arcsec / 3600,
         "CRPIX1": centre, "CROTA1": 0.0, "CTYPE2": "DEC--SIN", "CRVAL2": galaxy.dec_deg, "CDELT2": galaxy.pixel_scale_arcsec / 3600,
         "CRPIX2": centre, "CROTA2": galaxy.rotation_deg, "CTYPE3": "VELO-HEL",
-        "CRVAL3": 1e3 * (galaxy.v_sys_kms + velocity_kms[::-1][middle]), "CDELT3": -1e3 * step, "CRPIX3": middle + 1.0, "CROTA3": 0.0,
-        "CTYPE4": "STOKES", "CRVAL4": 1.0, "CDELT4": 1.0, "CRPIX4": 1.0, "CROTA4": 0.0,
+        "CRVAL3": 1e3 * galaxy.v_sys_kms + observed * velocity_kms[::-1][middle], "CDELT3": -observed * step,
+        "CRPIX3": middle + 1.0, "CROTA3": 0.0, "CTYPE4": "STOKES", "CRVAL4": 1.0, "CDELT4": 1.0, "CRPIX4": 1.0, "CROTA4": 0.0,
     })  # fmt: skip
     hdu.header["HISTORY"] = f"AIPS   CLEAN BMAJ= {beam:11.4E} BMIN= {beam:11.4E} BPA=   0.00"
     return hdu
