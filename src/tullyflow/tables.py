@@ -102,7 +102,7 @@ v_abs_max_kms|f|km/s|robust largest absolute velocity (99th percentile), systemi
 intensity_norm|f||the stamp's intensity times this is in intensity_unit
 intensity_unit|s||unit of the native intensity
 intensity_kind|s||data, or photometry (a model of the catalogue's disc)
-r_max_arcsec|f|arcsec|deprojected radius of the outermost data (98th percentile)
+r_max_arcsec|f|arcsec|deprojected radius of the outermost data (98th percentile, about the major axis)
 outer_dispersion_kms|f|km/s|root of the mean squared dispersion, outer disc (SCIENCE 7)
 outer_dispersion_err_kms|f|km/s|its 1 sigma
 psf_fwhm_arcsec|f|arcsec|beam or PSF FWHM
