@@ -88,7 +88,7 @@ def outer_dispersion(
     Thesis sec. 4.2.5 with the root of the *mean square*: negative squares are averaged too, else noise adds to the result.
     Only pixels whose angle from the major axis in the disc plane, ``from_axis_deg`` (0-90), is at most 30 deg count (60, then
     all, where fewer than 20): on the minor axis the velocity changes most across one PSF, and rotation smeared by it passes
-    for dispersion. The rest of the smearing is not yet removed: the result is still an upper estimate of the disc's.
+    for dispersion. The rest of the smearing is not yet removed: through a wide PSF the result still lies above the disc's.
     Values further than 5 robust standard deviations from the median are left out on both sides. The error is the
     standard error of the mean, taken through the root; of ``pixels_per_psf`` pixels one counts, as neighbours within a PSF
     share their noise. NaN where fewer than 5 pixels are left or the mean is negative.
