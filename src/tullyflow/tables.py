@@ -144,6 +144,7 @@ def _kinematics() -> tuple[Column, ...]:
 inclination_kind|s||kinematic (network) or photometric (axis ratio): the one the velocities use
 inclination_used_deg|f|deg|inclination the velocities use
 inclination_used_err_deg|f|deg|its calibrated 1 sigma
+r_scale_used_arcsec|f|arcsec|scale length the velocities use: R_e / 1.678 where the inclination is photometric
 reconstruction_intensity|f||mean squared residual of the normalised intensity
 reconstruction_velocity_kms|f|km/s|root mean square residual velocity
 chi2_velocity|f||reduced chi-squared of the velocity stamp

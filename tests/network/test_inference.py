@@ -71,6 +71,9 @@ def test_photometric_inclination_is_used_where_the_stamp_was_photometry(inferred
     assert row["v_max_kms"] == pytest.approx(row["v_max_sini_kms"] / np.sin(np.radians(55)))
     v_22 = 2 / np.pi * row["v_max_kms"] * np.arctan(2.2 * (9.0 / 1.678) / row["r_turn_arcsec"])
     assert row["v_22_kms"] == pytest.approx(v_22, rel=1e-6)
+    assert row["r_scale_used_arcsec"] == pytest.approx(9.0 / 1.678)
+    others = inferred[3].drop(index=[DEAD, PHOTOMETRIC])
+    assert np.allclose(others["r_scale_used_arcsec"], others["r_scale_arcsec"])
 
 
 def test_inference_twice_gives_equal_files(inferred, settings, trained_dir, tmp_path):

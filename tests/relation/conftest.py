@@ -31,7 +31,7 @@ def good_rows(names):
     })  # fmt: skip
     kinematics = pd.DataFrame(common | {
         "mode": "combined", "inclination_kind": "kinematic", "inclination_used_deg": 50 + 0.1 * n, "inclination_used_err_deg": 1.0,
-        "inclination_deg": 50 + 0.1 * n, "r_scale_arcsec": 3.5, "r_scale_arcsec_err": 0.1, "r_turn_arcsec": 1.5,
+        "inclination_deg": 50 + 0.1 * n, "r_scale_arcsec": 3.5, "r_scale_arcsec_err": 0.1, "r_scale_used_arcsec": 3.5, "r_turn_arcsec": 1.5,
         "v_max_sini_kms": 120.0, "chi2_velocity": 1 + 0.01 * n, "mse_over_v": 0.001 + 1e-5 * n,
     })  # fmt: skip
     for k, velocity in enumerate(VELOCITIES):
@@ -78,6 +78,7 @@ def mock_sample(rng, n=120, slope=0.26, intercept=2.26, scatter=0.05, v_err=0.03
         inclination_used_deg=inclination + 2 * rng.standard_normal(n), inclination_used_err_deg=2.0,
         pa_deg=(pa + 3 * rng.standard_normal(n)) % 360, pa_err_deg=3.0,
         v_sys_kms=truth["v_sys_kms"] + rng.standard_normal(n), v_sys_err_kms=1.0,
+        outer_dispersion_kms=24.0, outer_dispersion_err_kms=2.0,
     )  # fmt: skip
     for name in PARAMETERS[1:3]:
         sample[name], sample[f"{name}_err"] = truth[name] + 0.1 * rng.standard_normal(n), 0.1

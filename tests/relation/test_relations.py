@@ -151,7 +151,7 @@ def test_a_faithful_run_closes_and_its_shuffled_control_fails(mock, tmp_path):
     for relation, method in cases:
         fit(tmp_path, relation, method=method)
     record = close(tmp_path, [tmp_path / f"{relation}-v_max-{method}.json" for relation, method in cases])
-    assert record["passed"] == {"relations": True, "control_fails": True, "hard_cases": True}
+    assert record["passed"] == {"relations": True, "velocity_bias": True, "control_fails": True, "hard_cases": True}
     assert record["verdict"].startswith("Closed: 12 of 12")
     assert len(record["rows"]) == len(record["control"]) == 3 * 6  # the reverse fits are compared with the population as well
     assert max(abs(r["pull"]) for r in record["control"] if r["parameter"] == "slope") > 5
@@ -167,6 +167,46 @@ def test_velocities_that_are_off_do_not_close(mock, tmp_path):
     record = close(tmp_path, [tmp_path / "reverse-v_max-lts.json"])
     assert not record["passed"]["relations"] and record["verdict"].startswith("Not closed")
     assert record["passed"]["control_fails"]
+
+
+def test_bias_that_all_galaxies_share_does_not_hide_behind_wide_errors(mock, tmp_path):
+    sample, truth, rewrite = mock
+    off = sample["v_max_kms"] * 10**0.03
+    rewrite(sample.assign(v_max_kms=off, log_v_max_err=0.15, v_max_kms_err=0.35 * off))
+    fit(tmp_path)
+    record = close(tmp_path, [tmp_path / "reverse-v_max-lts.json"])
+    row = record["velocity_bias"][0]
+    paired = np.log10(off / truth["v_max_kms"])
+    assert (row["velocity"], row["column"], row["n"]) == ("v_max", "v_max_kms", 120)
+    assert row["mean"] == pytest.approx(paired.mean()) and row["err"] == pytest.approx(paired.std() / np.sqrt(120))
+    assert row["limit"] == pytest.approx(3 * row["err"] + 0.01)
+    assert record["passed"] == {"relations": True, "velocity_bias": False, "control_fails": True, "hard_cases": True}
+    assert record["verdict"].startswith("Not closed: 4 of 4") and f"biased, the limit is {row['limit']:.3f}" in record["verdict"]
+    errors = {row["parameter"]: row["errors_honest"] for row in record["parameters"]}
+    assert errors["v_max_kms"] is False and errors["inclination_deg"] is True and errors["pa_deg"] is True
+    assert errors["v_max_sini_kms"] is None and errors["r_scale_arcsec"] is None  # nobody has one; not judged
+    assert "2 of 3 errors are honest" in record["verdict"] and "not those of v_max (0." in record["verdict"]
+
+
+def test_control_fails_by_its_slope_and_the_verdict_says_by_how_much(mock, tmp_path):
+    sample, _, rewrite = mock
+    fit(tmp_path)
+    record = close(tmp_path, [tmp_path / "reverse-v_max-lts.json"])
+    largest = max(abs(row["pull"]) for row in record["control"] if row["parameter"] == "slope")
+    assert record["fits"][0]["control_pull"] == pytest.approx(largest)
+    assert f"fails, as it must: in every fit its slope or intercept is off by {largest:.1f} sigma or more" in record["verdict"]
+    rewrite(sample.assign(log_v_max_err=3.0))  # errors so wide that any line would do
+    fit(tmp_path)
+    record = close(tmp_path, [tmp_path / "reverse-v_max-lts.json"])
+    assert not record["passed"]["control_fails"] and "does not fail in reverse v_max lts" in record["verdict"]
+
+
+def test_bias_is_that_of_the_velocity_the_fits_used(mock, tmp_path):
+    sample, _, rewrite = mock
+    rewrite(sample.assign(v_max_circ_kms=1.2 * sample["v_max_kms"]))
+    fit(tmp_path, drift="evans")
+    row = close(tmp_path, [tmp_path / "reverse-v_max-lts.json"], drift="evans")["velocity_bias"][0]
+    assert row["column"] == "v_max_circ_kms" and row["mean"] == pytest.approx(np.log10(1.2), abs=0.01) and not row["agrees"]
 
 
 def test_population_intercept_follows_the_pivot(mock, tmp_path):
@@ -188,6 +228,7 @@ def test_parameters_give_bias_scatter_and_share_and_angles_wrap(mock, tmp_path):
     assert ((sample["pa_deg"] - truth["pa_deg"]).abs() > 300).any()
     assert 0.5 < rows["v_sys_kms"]["within_1_sigma"] < 0.85
     assert rows["v_max_kms"]["pull_rms"] == pytest.approx(1, abs=0.25)
+    assert rows["outer_dispersion_kms"]["median"] == pytest.approx(4) and rows["outer_dispersion_kms"]["pull_rms"] == pytest.approx(2)
     assert rows["v_max_sini_kms"]["n"] == 0 and rows["v_max_sini_kms"]["median"] is None
 
 
@@ -209,7 +250,7 @@ def test_relation_that_could_not_be_fitted_is_not_closed(mock, tmp_path):
     failed = {"relation": "reverse", "velocity": "v_22", "method": "lts", "error": "fit: 3 points.", "n_used": 3}
     (tmp_path / "failed.json").write_text(json.dumps(failed))
     record = close(tmp_path, [tmp_path / "failed.json"])
-    assert not any(record["passed"][key] for key in ("relations", "control_fails"))
+    assert not any(record["passed"][key] for key in ("relations", "velocity_bias", "control_fails"))
     assert record["fits"][0]["note"] == "fit: 3 points."
 
 

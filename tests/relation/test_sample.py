@@ -80,12 +80,13 @@ def test_edge_on_galaxies_go_only_where_a_limit_is_set(shard, tmp_path):
     assert list(select(paths, tmp_path, inclination_max=80)["flag_names"]) == ["", "EDGE_ON", "EDGE_ON"]
 
 
-def test_bound_of_the_networks_inclination_does_not_matter_for_a_photometric_one(shard, tmp_path):
+@pytest.mark.parametrize(("column", "flag"), [("inclination_deg", "AT_BOUND_INCLINATION"), ("r_scale_arcsec", "AT_BOUND_R_SCALE")])
+def test_bound_of_the_networks_value_does_not_matter_where_the_velocities_use_the_photometric_one(column, flag, shard, tmp_path):
     def spoil(targets, galaxies, kinematics):
-        kinematics["inclination_deg_at_bound"] = True
+        kinematics[f"{column}_at_bound"] = True
         kinematics["inclination_kind"] = ["photometric", "kinematic"]
 
-    assert list(select(shard(["photometric", "kinematic"], spoil), tmp_path)["flag_names"]) == ["", "AT_BOUND_INCLINATION"]
+    assert list(select(shard(["photometric", "kinematic"], spoil), tmp_path)["flag_names"]) == ["", flag]
 
 
 @pytest.mark.parametrize("column", ["v_max_kms", "log_v_max_err"])
@@ -136,6 +137,28 @@ def test_drift_takes_the_radius_each_velocity_belongs_to(shard, tmp_path):
     assert sample["flags"] == 0
 
 
+def test_drift_divides_by_the_scale_length_the_velocities_use(shard, tmp_path):
+    def spoil(targets, galaxies, kinematics):
+        kinematics["inclination_kind"] = "photometric"
+        kinematics[["r_scale_used_arcsec", "r_scale_arcsec_err"]] = 6.0 / 1.678, 1.5  # the network's own stays 3.5
+
+    sample = select(shard(["a"], spoil), tmp_path, drift="evans").iloc[0]
+    for velocity, ratio in {"v_max": 12 / 6 * 1.678, "v_rmax": 12 / 6 * 1.678, "v_22": 2.2, "v_re": 1.678}.items():
+        v = sample[f"{velocity}_kms"]
+        assert sample[f"{velocity}_circ_kms"] == pytest.approx(np.sqrt(v**2 + 400 * (2 * ratio - 1)))
+        assert sample[f"log_{velocity}_circ_err"] < sample[f"log_{velocity}_err"]  # the network's poor length has no say
+
+
+def test_error_of_the_networks_scale_length_enters_the_corrected_velocity(shard, tmp_path):
+    def spoil(targets, galaxies, kinematics):
+        kinematics["r_scale_used_arcsec"] *= 1 + 1e-7  # as the mean of another set of samples may differ
+        kinematics["r_scale_arcsec_err"] = [0.1, 3.0]
+
+    sample = select(shard(["well known", "poorly known"], spoil), tmp_path, drift="evans")
+    assert sample["log_v_max_circ_err"][1] > 1.5 * sample["log_v_max_circ_err"][0]
+    assert sample["log_v_22_circ_err"][1] == pytest.approx(sample["log_v_22_circ_err"][0], rel=0.02)  # 2.2 lengths, whatever the length
+
+
 def test_drift_at_r_max_corrects_that_velocity_alone_and_off_corrects_none(shard, tmp_path):
     paths = shard(["a"])
     sample = select(paths, tmp_path, drift="isotropic", drift_at="r_max").iloc[0]
@@ -168,11 +191,23 @@ def test_threshold_is_the_mean_plus_sigma_of_those_nothing_else_excludes(tmp_pat
     one = write_kinematics(tmp_path / "one.parquet", [1.0, 2.0, np.nan, np.inf])
     two = write_kinematics(tmp_path / "two.parquet", [3.0, 50.0, 60.0], inclination_used_deg=[60, 20, 60], flags=[0, 0, GALAXY.QUALITY_BAD])
     record = freeze_threshold([one, two], settings_with(reconstruction_from="mean", reconstruction_sigma=1.5), tmp_path / "threshold.json")
-    assert record == json.loads((tmp_path / "threshold.json").read_text())
+    assert json.loads((tmp_path / "threshold.json").read_text()) == record | {"spearman_with_v": None}  # three galaxies say nothing
     assert record["n"] == 3 and record["mean"] == 2.0
     assert record["threshold"] == pytest.approx(2 + 1.5 * np.std([1, 2, 3]))
     from_zero = freeze_threshold([one, two], settings_with(reconstruction_from="zero", reconstruction_sigma=1), tmp_path / "zero.json")
     assert from_zero["threshold"] == pytest.approx(np.std([1, 2, 3]))
+
+
+def test_threshold_says_how_its_statistic_goes_with_velocity(tmp_path, caplog):
+    v = [100.0, 90.0, 130.0, 170.0, 150.0, 210.0, 60.0, 250.0, 300.0, 75.0, 5.0, 400.0]
+    worse_when_faster = [*np.square(v[:10]), 1e6, np.nan]  # the last two: face-on, and without a value
+    inclination = [60.0] * 10 + [20.0, 60.0]
+    path = write_kinematics(tmp_path / "k.parquet", worse_when_faster, v_max_sini_kms=v, inclination_used_deg=inclination)
+    with caplog.at_level("INFO", logger="tullyflow"):
+        assert freeze_threshold([path], settings_with(), tmp_path / "t.json")["spearman_with_v"] == pytest.approx(1)
+    assert "Spearman 1.00 with V_max sin i" in caplog.text
+    few = write_kinematics(tmp_path / "few.parquet", worse_when_faster[:9], v_max_sini_kms=v[:9])
+    assert np.isnan(freeze_threshold([few], settings_with(), tmp_path / "few.json")["spearman_with_v"])
 
 
 def test_one_absurd_galaxy_does_not_move_the_robust_threshold(tmp_path):

@@ -100,6 +100,7 @@ def test_the_page_says_mock_and_what_was_found(outline, finished_run, sample):
     assert "Reyes+2011" in words and "12 min 34 s" in words and "2412 MB" in words
     assert "4 galaxies are left, a fit needs 10." in words
     assert "Not closed" in words and "two merging discs" in words and "✗ no" in words
+    assert "Velocity bias, galaxy by galaxy" in words and "limit of |mean|" in words and "outer dispersion" in words
     assert GALAXY.sentences(GALAXY.FACE_ON) in words
 
 

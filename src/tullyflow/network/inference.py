@@ -198,6 +198,7 @@ def _tabulate(
         "inclination_kind": np.where(used.photometric, "photometric", "kinematic"),
         "inclination_used_deg": used.inclination_deg,
         "inclination_used_err_deg": used.err_deg,
+        "r_scale_used_arcsec": r_scale,
         "reconstruction_intensity": fit.mse_intensity,
         "reconstruction_velocity_kms": fit.rms_velocity_kms,
         "chi2_velocity": fit.chi2_velocity,

@@ -54,7 +54,8 @@ def at_bound_inclination(sample: pd.DataFrame, relation: Relation) -> pd.Series:
 
 
 def at_bound_r_scale(sample: pd.DataFrame, relation: Relation) -> pd.Series:
-    return sample["r_scale_arcsec_at_bound"]
+    """Only where the velocities use the network's scale length, not the photometry's R_e."""
+    return sample["r_scale_arcsec_at_bound"] & (sample["inclination_kind"] != "photometric")
 
 
 def at_bound_r_turn(sample: pd.DataFrame, relation: Relation) -> pd.Series:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from astropy.io import fits
 from astropy.table import Column, Table
+from scipy.stats import spearmanr
 
 from tullyflow.conventions import R_E_PER_SCALE_LENGTH
 from tullyflow.errors import CatalogueError, RelationError
@@ -27,6 +28,16 @@ __all__ = ["cut_flow", "freeze_threshold", "merge_samples", "select_sample"]
 _LOG = logging.getLogger("tullyflow")
 _STATISTICS = {"chi2": "chi2_velocity", "mse_over_v": "mse_over_v"}
 _SCALE_LENGTHS_OF_V_22 = 2.2
+_MIN_CORRELATED = 10  # galaxies: a rank correlation of fewer says nothing
+
+
+def _spearman(values: np.ndarray, velocity: np.ndarray) -> float:
+    """Spearman's coefficient of two arrays (galaxy,); NaN for fewer than 10 finite pairs or where one does not vary."""
+    known = np.isfinite(values) & np.isfinite(velocity)
+    pairs = values[known], velocity[known]
+    if known.sum() < _MIN_CORRELATED or any(np.ptp(array) == 0 for array in pairs):
+        return float("nan")
+    return float(spearmanr(*pairs).statistic)
 
 
 def freeze_threshold(kinematics_paths: Sequence[str | Path], settings: Settings, out_path: str | Path) -> dict:
@@ -35,17 +46,19 @@ def freeze_threshold(kinematics_paths: Sequence[str | Path], settings: Settings,
     The threshold is ``relation.reconstruction_sigma`` standard deviations above the mean (or above zero) of the statistic,
     or as many robust ones (1.4826 median absolute deviations) above its median, which one absurd galaxy cannot move; taken
     over the galaxies that nothing else in their kinematics excludes; NaN and infinite values are left out. Without a
-    single value, or with ``reconstruction: off``, it is null: not tested, excludes nobody.
+    single value, or with ``reconstruction: off``, it is null: not tested, excludes nobody. ``spearman_with_v`` is the rank
+    correlation of the statistic with V_max sin i over the same galaxies (null for fewer than 10): far from zero, the cut
+    selects by velocity and moves the relation.
 
     Raises `CatalogueError` for an unreadable table. Source: thesis section 4.2.4.
     """
     relation = settings.relation
     frame = pd.concat([read_table(path, KINEMATICS) for path in kinematics_paths], ignore_index=True)
     fit_to_count = (apply_cuts(frame, relation, KINEMATIC_CUTS) & GALAXY.excluding) == 0
-    values = np.array([])
+    values, velocity = np.array([]), np.array([])
     if relation.reconstruction != "off":
-        values = frame.loc[fit_to_count, _STATISTICS[relation.reconstruction]].to_numpy(dtype=float)
-        values = values[np.isfinite(values)]
+        counted = frame.loc[fit_to_count & np.isfinite(frame[_STATISTICS[relation.reconstruction]])]
+        values, velocity = (counted[name].to_numpy(dtype=float) for name in (_STATISTICS[relation.reconstruction], "v_max_sini_kms"))
     mean, std = (float(values.mean()), float(values.std())) if values.size else (np.nan, np.nan)
     if relation.reconstruction_from == "median" and values.size:
         mean = float(np.median(values))
@@ -59,10 +72,11 @@ def freeze_threshold(kinematics_paths: Sequence[str | Path], settings: Settings,
         "std": std,
         "threshold": base + relation.reconstruction_sigma * std,
         "n": int(values.size),
+        "spearman_with_v": _spearman(values, velocity),
     }
     write_record(out_path, record)
-    _LOG.info("reconstruction threshold: %s %.4g (mean %.4g, std %.4g of %d of %d galaxies)",
-              relation.reconstruction, record["threshold"], mean, std, values.size, len(frame))  # fmt: skip
+    _LOG.info("reconstruction threshold: %s %.4g (mean %.4g, std %.4g of %d of %d galaxies; Spearman %.2f with V_max sin i)",
+              relation.reconstruction, record["threshold"], mean, std, values.size, len(frame), record["spearman_with_v"])  # fmt: skip
     return record
 
 
@@ -128,9 +142,11 @@ def _correct_velocities(sample: pd.DataFrame, relation: Relation) -> None:
     """Fill the ``_circ`` columns in place; without a correction they equal the rotation velocity.
 
     The factor takes the radius each velocity belongs to; V_max takes r_max as the thesis does. With ``drift_at: r_max``
-    only the velocity at r_max is corrected.
+    only the velocity at r_max is corrected. The scale length is the one the velocities use; one from the catalogue's R_e has
+    no error.
     """
-    r_max, r_scale = sample["r_max_arcsec"], sample["r_scale_arcsec"]
+    r_max, r_scale = sample["r_max_arcsec"], sample["r_scale_used_arcsec"]
+    scale_err = sample["r_scale_arcsec_err"].where(sample["inclination_kind"] != "photometric", 0.0)
     radius = {"v_max": r_max, "v_rmax": r_max, "v_22": _SCALE_LENGTHS_OF_V_22 * r_scale, "v_re": sample["r_e_arcsec"]}
     radius["v_re"] = radius["v_re"].where(radius["v_re"].notna(), R_E_PER_SCALE_LENGTH * r_scale)
     chosen = () if relation.drift == "off" else VELOCITIES if relation.drift_at == "v_max" else ("v_rmax",)
@@ -139,7 +155,7 @@ def _correct_velocities(sample: pd.DataFrame, relation: Relation) -> None:
         if velocity not in chosen:
             sample[f"{velocity}_circ_kms"], sample[f"log_{velocity}_circ_err"] = v, log_err
             continue
-        r_scale_err = 0.0 if velocity == "v_22" else sample["r_scale_arcsec_err"]  # 2.2 scale lengths, whatever the length
+        r_scale_err = 0.0 if velocity == "v_22" else scale_err  # 2.2 scale lengths, whatever the length
         drift = correct_drift(
             v, log_err * v * np.log(10), sample["outer_dispersion_kms"], sample["outer_dispersion_err_kms"],
             radius[velocity], r_scale, relation.drift, r_scale_err,

@@ -19,6 +19,7 @@ _PARAMETER_WORDS = {
     "v_max": "V_max",
     "r_scale": "scale length",
     "r_turn": "turnover radius",
+    "outer_dispersion": "outer dispersion",
 }
 
 
@@ -70,8 +71,19 @@ def _parameter_rows(rows: Sequence[Mapping]) -> list[tuple]:
         share = "–" if row.get("within_1_sigma") is None else f"{number(100 * row['within_1_sigma'], 0)} %"
         name = str(row.get("parameter", "")).rsplit("_", 1)[0]
         values = (number(row.get("median"), 2, sign=True), number(row.get("robust_std"), 2), number(row.get("pull_rms"), 2))
-        listed.append((_PARAMETER_WORDS.get(name, name), row.get("unit", ""), row.get("n", "–"), *values, share))
+        honest = {True: "yes", False: "✗ no"}.get(row.get("errors_honest"), "–")
+        listed.append((_PARAMETER_WORDS.get(name, name), row.get("unit", ""), row.get("n", "–"), *values, share, honest))
     return listed
+
+
+def _bias_rows(rows: Sequence[Mapping]) -> list[tuple]:
+    return [
+        (
+            row["velocity"], row.get("n", "–"), number(row.get("mean"), 3, sign=True), number(row.get("err")), number(row.get("limit")),
+            "yes" if row.get("agrees") else "✗ no",
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def _hard_rows(rows: Sequence[Mapping]) -> list[tuple]:
@@ -103,13 +115,18 @@ def closure_block(closure: Mapping) -> ClosureBlock:
             relation_columns, _relation_rows(closure.get("rows") or ()), frozenset({1}),
         ),
         Listing(
-            "The control: velocities shuffled among the galaxies, which must not find it",
+            "Velocity bias, galaxy by galaxy: log V found minus true, averaged over the used galaxies whatever their errors (dex)",
+            ("velocity", "galaxies", "mean", "standard error", "limit of |mean|", "within it"),
+            _bias_rows(closure.get("velocity_bias") or ()), frozenset({5}),
+        ),
+        Listing(
+            "The control: velocities shuffled among the galaxies, which must not find it; their mean is the same, the slope is lost",
             ("fit", "slope in", "slope found", "pull"), _control_rows(closure.get("control") or ()),
         ),
         Listing(
             "Parameters of the used galaxies, found minus put in: rms of the pull should be 1, and 68 % within one sigma",
-            ("parameter", "unit", "galaxies", "median", "robust scatter", "rms of the pull", "within 1 σ"),
-            _parameter_rows(closure.get("parameters") or ()), frozenset({1}),
+            ("parameter", "unit", "galaxies", "median", "robust scatter", "rms of the pull", "within 1 σ", "honest errors"),
+            _parameter_rows(closure.get("parameters") or ()), frozenset({1, 7}),
         ),
         Listing(
             "Hard cases: the flags that should be set, and those that were",
