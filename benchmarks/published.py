@@ -58,7 +58,8 @@ def cubes(mirror: Path) -> None:
     rows.append({"galaxy": "NGC4047", "velocity": f"{stem}.mom1.fits.gz", "velocity_err": f"{stem}.emom1.fits.gz",
                  "intensity": f"{stem}.mom0.fits.gz", "intensity_err": f"{stem}.emom0.fits.gz",
                  "dispersion": f"{stem}.mom2.fits.gz", "psf_fwhm_arcsec": 7.0})  # fmt: skip
-    rows += [{"galaxy": name, "cube": mirror / "hi_cubes" / f"{name}.fits"} for name in ("NGC_2903", "eso121-g6")]
+    positions = {"NGC_2903": (143.0421, 21.5008), "eso121-g6": (91.8740, -61.8075)}
+    rows += [{"galaxy": name, "cube": mirror / "hi_cubes" / f"{name}.fits", "ra_deg": ra, "dec_deg": dec} for name, (ra, dec) in positions.items()]
     pd.DataFrame(rows).to_csv(folder / "galaxies.csv", index=False)
     run("--configfile", "config/local.yaml", "--config", f"catalogue={folder / 'galaxies.csv'}", "run=cubes",
         "network={synthetic_steps: 12000, adapt: false}", "maps={snr_min: 3}")  # fmt: skip

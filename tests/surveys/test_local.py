@@ -216,6 +216,13 @@ def test_paths_are_relative_to_the_table_or_absolute(tmp_path, configure):
     assert re.fullmatch(r"local/user/maps/a/[0-9a-f]{8}-velocity\.fits\.gz", product.path)
 
 
+def test_a_column_of_extension_numbers_with_gaps_is_read_as_numbers(tmp_path, configure):
+    csv = tmp_path / "galaxies.csv"
+    pd.DataFrame({"galaxy": ["a", "b"], "velocity": ["a.fits", "b.fits"], "velocity_hdu": [1, np.nan]}).to_csv(csv, index=False)
+    frame = local.targets({"catalogue": csv}, "user", configure(catalogue=str(csv)))
+    assert [json.loads(text).get("velocity_hdu", "") for text in frame["observation"]] == ["1", ""]
+
+
 def test_two_tables_may_use_one_name_for_different_files(tmp_path, configure):
     kept = set()
     for folder in ("one", "two"):

@@ -69,6 +69,8 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     for name in kept_as_text:
         if name in table:
             table[name] = table[name].fillna("").str.strip()
+        if name in table and name.endswith("_hdu"):  # spreadsheets write a column of numbers with gaps as 0.0, 1.0
+            table[name] = table[name].str.replace(r"^(\d+)\.0$", r"\1", regex=True)
     shown = settings.catalogue or str(source)
     check_names(table["galaxy"], shown)
     _check_maps(table, shown)
