@@ -59,7 +59,8 @@ def cubes(mirror: Path) -> None:
                  "intensity": f"{stem}.mom0.fits.gz", "intensity_err": f"{stem}.emom0.fits.gz",
                  "dispersion": f"{stem}.mom2.fits.gz", "psf_fwhm_arcsec": 7.0})  # fmt: skip
     positions = {"NGC_2903": (143.0421, 21.5008), "eso121-g6": (91.8740, -61.8075)}
-    rows += [{"galaxy": name, "cube": mirror / "hi_cubes" / f"{name}.fits", "ra_deg": ra, "dec_deg": dec} for name, (ra, dec) in positions.items()]
+    for name, (ra, dec) in positions.items():
+        rows.append({"galaxy": name, "cube": mirror / "hi_cubes" / f"{name}.fits", "ra_deg": ra, "dec_deg": dec})
     pd.DataFrame(rows).to_csv(folder / "galaxies.csv", index=False)
     run("--configfile", "config/local.yaml", "--config", f"catalogue={folder / 'galaxies.csv'}", "run=cubes",
         "network={synthetic_steps: 12000, adapt: false}", "maps={snr_min: 3}")  # fmt: skip
