@@ -9,7 +9,7 @@ rule make_mock:
     benchmark:
         f"{RESULTS}/benchmarks/make_mock/mock.tsv"
     params:
-        settings=select_sections(SETTINGS, "mock", "seed", "cosmology"),
+        settings=select_sections(SETTINGS, "mock", "seed", "cosmology", "releases", "manga", "sami"),
         source=source_digest("mock"),
         folder=subpath(output.marker, parent=True),
     threads: 2
