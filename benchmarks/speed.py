@@ -45,6 +45,8 @@ def main() -> None:
         "read": lambda: manga.read({"maps": args.file}, target, settings),
         "read and map": lambda: make_galaxy(target, manifest, settings),
     }
+    if not make_galaxy(target, manifest, settings).row["n_spaxels"]:
+        raise SystemExit(f"{args.file}: no valid spaxel was mapped; nothing to time.")
     seconds = {key: [] for key in works}
     for run in range(args.runs + 1):
         for key, work in works.items():
