@@ -52,7 +52,7 @@ def test_changed_bytes_are_refused(settings, weights):
         load_checkpoint(weights, settings.network, CPU)
 
 
-@pytest.mark.parametrize("content", ["{}", "not json", '{"format": "somebody else\'s"}'])
+@pytest.mark.parametrize("content", ["{}", "not json", '{"format": "tullyflow network 1"}', '{"format": "somebody else\'s"}'])
 def test_foreign_card_is_refused(settings, weights, content):
     (weights / "model.json").write_text(content)
     with pytest.raises(ModelError, match=r"model\.json"):

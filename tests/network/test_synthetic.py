@@ -1,11 +1,13 @@
 """The synthetic stream holds what it says: labels, errors, masks, ends."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tullyflow.network import synthetic
 from tullyflow.network.autoencoder import DiscParameters
-from tullyflow.network.synthetic import draw_discs
+from tullyflow.network.synthetic import Templates, draw_discs, draw_like, stream_like
 
 
 def generator(seed=1):
@@ -62,6 +64,70 @@ def test_misplacement_turns_and_shifts(model, monkeypatch):
     draw = synthetic._Draw(200, generator(), torch.device("cpu"))
     axis = torch.arange(64) - 31.5
     blob = torch.exp(-((axis[None, :] + 4).square() + (axis[:, None] - 9).square()) / 18).expand(200, 1, 64, 64)
-    moved = synthetic._misplace(blob, draw)[:, 0]
+    moved = synthetic._misplace(blob, draw, 2.0)[:, 0]
     x = (moved.sum(1) * axis).sum(1) / moved.sum((1, 2))
     assert x.std().item() == pytest.approx(3.0, rel=0.15)
+
+
+def templates(model, n=6, native_pixel=1.0, clumpy=True, seed=5):
+    discs = draw_discs(n, model, generator(seed))
+    return Templates(discs.stamps, discs.parameters, torch.full((n,), native_pixel), torch.full((n,), clumpy))
+
+
+def test_like_discs_keep_mask_beam_and_errors(model):
+    survey = templates(model)
+    discs = draw_like(survey, model, generator())
+    assert torch.equal(discs.stamps.valid, survey.stamps.valid) and torch.equal(discs.stamps.beam, survey.stamps.beam)
+    assert (discs.stamps.velocity[~survey.stamps.valid] == 0).all() and (discs.stamps.intensity[~survey.stamps.valid] == 0).all()
+    assert torch.equal(discs.stamps.velocity_err, survey.stamps.velocity_err)
+    assert torch.allclose(discs.stamps.intensity.amax((1, 2)), torch.ones(6))
+
+
+def test_like_discs_are_the_seeds_alone(model):
+    one, two, other = (next(stream_like(templates(model), 8, model, generator(seed))) for seed in (1, 1, 2))
+    assert torch.equal(one.stamps.velocity, two.stamps.velocity) and torch.equal(one.labels, two.labels)
+    assert not torch.equal(one.labels, other.labels)
+
+
+def test_every_galaxy_of_a_survey_comes_equally_often(model):
+    survey = templates(model, n=5)
+    stream = stream_like(survey, 4, model, generator())
+    beams = torch.cat([next(stream).stamps.beam for _ in range(5)])
+    assert [int((beams == beam).sum()) for beam in survey.stamps.beam] == [4] * 5
+
+
+def test_like_discs_lie_near_their_galaxies_and_within_the_ranges(model):
+    found = DiscParameters(*torch.tensor([[89.0, 0.2, 0.2, 100.0], [45, 0.3, 0.1, 80], [60, 0.25, 0.9, 150], [6, 0.4, 0.011, 40]]).T)
+    survey = replace(templates(model, n=4), parameters=found).select(torch.arange(4).repeat_interleave(300))
+    drawn, found = draw_like(survey, model, generator()).parameters.stack(), survey.parameters.stack()
+    ranges = model.network.ranges
+    for k, (low, high) in enumerate((ranges.inclination_deg, ranges.r_scale, ranges.r_turn)):
+        assert drawn[:, k].min() >= low * 0.999 and drawn[:, k].max() <= high * 1.001
+    inside = (found[:, 0] > 20) & (found[:, 0] < 75)
+    assert (drawn - found)[inside, 0].std().item() == pytest.approx(4, rel=0.1)
+    assert (drawn / found)[:, 1].log().std().item() == pytest.approx(0.1, rel=0.15)
+    assert (drawn / found)[inside, 2][:300].log().std().item() == pytest.approx(0.3, rel=0.15)
+
+
+@pytest.mark.parametrize("native_pixel", [1.0, 3.0])
+def test_noise_of_like_discs_is_independent_from_one_native_pixel_to_the_next(model, native_pixel):
+    noise = synthetic._native_noise(torch.full((50,), native_pixel), synthetic._Draw(50, generator(), torch.device("cpu")))
+    near, far = ((noise[..., k:] * noise[..., :-k]).mean().item() / noise.square().mean().item() for k in (1, 6))
+    assert far == pytest.approx(0, abs=0.02)
+    assert near == pytest.approx(0, abs=0.02) if native_pixel == 1 else near > 0.6
+
+
+def test_photometric_intensity_has_no_clumps(model, monkeypatch):
+    for name in ("_LIKE_PA_ERR", "_CENTRE_ERR", "_LIKE_INCLINATION"):
+        monkeypatch.setattr(synthetic, name, 0.0)
+    monkeypatch.setattr(synthetic, "_LIKE_LN", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(synthetic, "_NOISE_I", (1e-6, 1e-5))
+    for clumpy, rms in ((True, pytest.approx(0.12, abs=0.1)), (False, pytest.approx(0, abs=0.003))):
+        survey = templates(model, n=40, clumpy=clumpy)
+        discs = draw_like(survey, model, generator())
+        maps = model.decode(discs.parameters, discs.stamps.beam)
+        valid = discs.stamps.valid & (maps.intensity > 0.05)
+        ratio = torch.where(valid, discs.stamps.intensity / maps.intensity, torch.nan)
+        ratio = ratio / ratio.flatten(1).nanmedian(dim=1).values.view(-1, 1, 1)
+        scatter = (ratio[valid] - 1).square().mean().sqrt().item()
+        assert scatter == rms and (scatter > 0.03) == clumpy

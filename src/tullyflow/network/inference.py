@@ -36,9 +36,10 @@ _BOUND_FLAGS = (GALAXY.AT_BOUND_INCLINATION, GALAXY.AT_BOUND_R_SCALE, GALAXY.AT_
 
 @dataclass(frozen=True)
 class Posterior:
-    """Dropout samples (sample, galaxy, 4) in deg, fractions of the half-width and km/s, with calibrated errors.
+    """Dropout samples (sample, galaxy, 4) in deg, fractions of the half-width and km/s, offsets removed, with calibrated errors.
 
-    ``errors`` (galaxy, 4) are deg, then ln; ``correlation`` (galaxy,) is that of the errors of r_turn and V.
+    ``at_bound`` (galaxy, 4) is that of the mean before the offset was removed. ``errors`` (galaxy, 4) are deg, then ln;
+    ``correlation`` (galaxy,) is that of the errors of r_turn and V.
     """
 
     samples: np.ndarray
@@ -67,18 +68,25 @@ class Reconstruction:
 def sample_posterior(
     model: DiscAutoencoder, stamps: Stamps, calibration: Calibration, samples: int, generator: torch.Generator
 ) -> Posterior:
-    """Draw Monte-Carlo dropout samples (Dawson+2021 section 2.7): the features once, only the heads ``samples`` times."""
-    drawn = [np.empty((samples, 0, 4))]
-    bounds = [np.empty((0, 4), dtype=bool)]
+    """Draw Monte-Carlo dropout samples (Dawson+2021 section 2.7): the features once, only the heads ``samples`` times.
+
+    The calibration's offsets are taken off, within the ranges of the parameters.
+    """
+    empty = np.empty((0, 4))
+    drawn, errors, correlations, bounds = [np.empty((samples, 0, 4))], [empty], [np.empty(0)], [empty.astype(bool)]
     for start in range(0, len(stamps), _CHUNK):
         part = stamps.select(slice(start, start + _CHUNK)).to(model.device)
         parameters = model.sample(part, samples, generator).stack().double()
         outputs = model.outputs_of(DiscParameters(*parameters.mean(dim=0).unbind(-1)), part.norm)
-        drawn.append(parameters.cpu().numpy())
         bounds.append((outputs.abs() >= 1 - 2 * _AT_BOUND).cpu().numpy())
-    values = np.concatenate(drawn, axis=1)
-    mean, scatter = scatter_of_samples(values)
-    return Posterior(values, calibration.errors(mean, scatter), calibration.correlations(mean), np.concatenate(bounds))
+        mean, scatter = scatter_of_samples(parameters.cpu().numpy())
+        errors.append(calibration.errors(mean, scatter))
+        correlations.append(calibration.correlations(mean))
+        offset = torch.as_tensor(calibration.offsets(mean)).to(parameters)
+        moved = torch.cat([parameters[..., :1] - offset[:, :1], parameters[..., 1:] * (-offset[:, 1:]).exp()], dim=-1)
+        within = model.outputs_of(DiscParameters(*moved.unbind(-1)), part.norm)
+        drawn.append(model.parameters_of(within, part.norm).stack().cpu().numpy())
+    return Posterior(np.concatenate(drawn, axis=1), *(np.concatenate(parts) for parts in (errors, correlations, bounds)))
 
 
 @torch.no_grad()
@@ -86,8 +94,9 @@ def reconstruct(model: DiscAutoencoder, stamps: Stamps, parameters: np.ndarray) 
     """Draw the maps of parameters (galaxy, 4) and compare them with the stamps over the valid pixels.
 
     The model's brightness is fitted or 1 at its peak as in training. ``chi2_velocity`` is per valid pixel, with
-    ``velocity_error_floor`` and ``mismatch_fraction`` of V_max sin i in quadrature. ``mse_over_v`` is the thesis's statistic (section 4.2.4): the mean squared residual of both
-    maps, the velocity scaled by 500 km/s, averaged as in training and divided by V_max sin i / 500 km/s.
+    ``velocity_error_floor`` and ``mismatch_fraction`` of V_max sin i in quadrature. ``mse_over_v`` is the thesis's statistic (section
+    4.2.4): the mean squared residual of both maps, the velocity scaled by 500 km/s, averaged as in training and divided by
+    V_max sin i / 500 km/s.
     """
     network = model.network
     kept: dict[str, list[np.ndarray]] = {name: [] for name in Reconstruction.__dataclass_fields__}

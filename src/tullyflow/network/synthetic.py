@@ -1,8 +1,10 @@
-"""An endless stream of synthetic discs with everything that limits real stamps, and their labels for free.
+"""Synthetic discs with everything that limits real stamps, and their labels for free: of all kinds, or like a survey's own.
 
 Discs come from our own decoder at parameters drawn over the network's ranges, then get what real stamps have: a beam, a centre and a
 position angle that are a little off, brightness clumps, a field of view, faint edges, gaps, noise that grows outwards, and a systemic
-velocity that is not quite removed. What is *not* in it: warps, bars, bulges, radial flows, thick or pressure-supported gas.
+velocity that is not quite removed. Discs like a survey's (`stream_like`, a parametric bootstrap) take parameters near those found for
+its galaxies, and each galaxy's beam, mask and error maps. What is *not* in either: warps, bars, bulges, radial flows, thick or
+pressure-supported gas.
 """
 
 import math
@@ -17,7 +19,7 @@ from tullyflow.disc.projection import project_disc
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
 from tullyflow.network.batch import Stamps, percentile_norm
 
-__all__ = ["SyntheticDiscs", "draw_discs", "stream_discs"]
+__all__ = ["SyntheticDiscs", "Templates", "draw_discs", "draw_like", "stream_discs", "stream_like"]
 
 _HALF = STAMP / 2
 _AT_THE_ENDS = 0.04  # share of the range added beyond it and cut: so many discs sit exactly at an end
@@ -31,6 +33,9 @@ _NOISE_V = (0.3, 8.0)  # km/s at the peak
 _NOISE_I = (0.002, 0.03)  # of the peak
 _REACH = 0.4  # of the half-width: data reach at least so far along the major axis, since a stamp's width follows its data
 _CLUMPS = 0.35  # largest rms of ln intensity
+_LIKE_PA_ERR = 1.0  # deg, of discs like a survey's
+_LIKE_INCLINATION = 4.0  # deg: how far they lie from the galaxy they are like
+_LIKE_LN = (0.1, 0.3, 0.1)  # likewise, of ln r_scale, ln r_turn, ln V
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,28 @@ class SyntheticDiscs:
     stamps: Stamps
     labels: Tensor
     parameters: DiscParameters
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Galaxies to draw like discs from: their stamps and the parameters found for them (galaxy,).
+
+    ``native_pixel`` (galaxy,) is the size of the survey's own pixel in stamp pixels: noise is independent from one to the next.
+    ``clumpy`` (galaxy,) is false where the intensity stamp is the smooth disc the photometry describes.
+    """
+
+    stamps: Stamps
+    parameters: DiscParameters
+    native_pixel: Tensor
+    clumpy: Tensor
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+    def select(self, index: Tensor) -> "Templates":
+        """Return the galaxies of an index; one may come more than once."""
+        parameters = DiscParameters(*self.parameters.stack()[index].unbind(-1))
+        return Templates(self.stamps.select(index), parameters, self.native_pixel[index], self.clumpy[index])
 
 
 class _Draw:
@@ -67,9 +94,9 @@ def _parameters(model: DiscAutoencoder, draw: _Draw) -> DiscParameters:
     return DiscParameters(drawn.inclination_deg, drawn.r_scale, drawn.r_turn, draw.log_uniform(*_V_SINI))
 
 
-def _misplace(maps: Tensor, draw: _Draw) -> Tensor:
+def _misplace(maps: Tensor, draw: _Draw, pa_err_deg: float) -> Tensor:
     """Turn and shift maps (galaxy, channel, y, x) by the errors of position angle and centre."""
-    angle = torch.deg2rad(_PA_ERR * draw.normal())
+    angle = torch.deg2rad(pa_err_deg * draw.normal())
     shift = draw.normal((2,)) * (_CENTRE_ERR / _HALF)
     cos, sin = angle.cos(), angle.sin()
     affine = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
@@ -107,6 +134,29 @@ def _gaps(draw: _Draw, x: Tensor, y: Tensor, holes: int = 3) -> Tensor:
     return lost | (draw.uniform(shape=(STAMP, STAMP)) < draw.uniform(-0.15, 0.15).view(-1, 1, 1))
 
 
+def _true_maps(parameters: DiscParameters, beam: Tensor, pa_err_deg: float, model: DiscAutoencoder, draw: _Draw) -> tuple[Tensor, Tensor]:
+    """Return misplaced maps (galaxy, y, x) without noise: smooth intensity without clumps, and velocity."""
+    disc = project_disc(*parameters.stack().unbind(-1), nodes=4, beam_fwhm=beam if model.network.beam else None)
+    maps = _misplace(torch.stack([disc.intensity, disc.velocity], dim=1), draw, pa_err_deg)
+    return maps[:, 0], maps[:, 1]
+
+
+def _observe(
+    maps: tuple[Tensor, Tensor],
+    errors: tuple[Tensor, Tensor],
+    noise: tuple[Tensor, Tensor],
+    valid: Tensor,
+    beam: Tensor,
+    model: DiscAutoencoder,
+) -> Stamps:
+    """Add ``noise`` (in units of ``errors``) to intensity and velocity, mask, and normalise as real stamps are."""
+    setting = model.network.velocity_norm
+    intensity, velocity = (torch.where(valid, m + e * n, 0) for m, e, n in zip(maps, errors, noise, strict=True))
+    peak = intensity.amax((1, 2), keepdim=True)
+    norm = percentile_norm(velocity, valid) if setting == "percentile" else torch.full_like(beam, float(setting))
+    return Stamps(intensity / peak, errors[0] / peak, velocity, errors[1], valid, beam, norm)
+
+
 @torch.no_grad()
 def draw_discs(n: int, model: DiscAutoencoder, generator: torch.Generator) -> SyntheticDiscs:
     """Draw ``n`` synthetic discs with their errors, masks and labels, on the model's device.
@@ -117,9 +167,8 @@ def draw_discs(n: int, model: DiscAutoencoder, generator: torch.Generator) -> Sy
     draw = _Draw(n, generator, model.device)
     parameters = _parameters(model, draw)
     beam = draw.uniform(0, _BEAM_MAX) * (draw.uniform() > _NO_BEAM)
-    disc = project_disc(*parameters.stack().unbind(-1), nodes=4, beam_fwhm=beam if model.network.beam else None)
-    clean = _misplace(torch.stack([disc.intensity, disc.velocity], dim=1), draw)
-    intensity, velocity = clean[:, 0] * _clumps(draw), clean[:, 1] + _SYSTEMIC_ERR * draw.normal().view(-1, 1, 1)
+    intensity, velocity = _true_maps(parameters, beam, _PA_ERR, model, draw)
+    intensity, velocity = intensity * _clumps(draw), velocity + _SYSTEMIC_ERR * draw.normal().view(-1, 1, 1)
     axis = torch.arange(STAMP, device=draw.device) - (STAMP - 1) / 2
     x, y = axis.view(1, 1, -1), axis.view(1, -1, 1)
     peak = intensity.amax((1, 2), keepdim=True)
@@ -129,16 +178,61 @@ def draw_discs(n: int, model: DiscAutoencoder, generator: torch.Generator) -> Sy
     faintest = torch.minimum(draw.log_uniform(1e-3, 0.2), torch.exp(-_REACH / parameters.r_scale)).view(-1, 1, 1)
     valid = (intensity > faintest) & _field_of_view(draw, x, y) & ~_gaps(draw, x, y)
     valid = valid | (torch.hypot(x, y) < 4)
-    intensity = torch.where(valid, intensity + intensity_err * draw.normal((STAMP, STAMP)), 0)
-    velocity = torch.where(valid, velocity + velocity_err * draw.normal((STAMP, STAMP)), 0)
-    peak = intensity.amax((1, 2), keepdim=True)
-    setting = model.network.velocity_norm
-    norm = percentile_norm(velocity, valid) if setting == "percentile" else torch.full_like(beam, float(setting))
-    stamps = Stamps(intensity / peak, intensity_err / peak, velocity, velocity_err, valid, beam, norm)
-    return SyntheticDiscs(stamps, model.outputs_of(parameters, norm), parameters)
+    noise = draw.normal((STAMP, STAMP)), draw.normal((STAMP, STAMP))
+    errors = intensity_err, velocity_err
+    stamps = _observe((intensity, velocity), errors, noise, valid, beam, model)
+    return SyntheticDiscs(stamps, model.outputs_of(parameters, stamps.norm), parameters)
 
 
 def stream_discs(batch: int, model: DiscAutoencoder, generator: torch.Generator) -> Iterator[SyntheticDiscs]:
     """Yield batches of new discs without end."""
     while True:
         yield draw_discs(batch, model, generator)
+
+
+def _near(found: DiscParameters, norm: Tensor, model: DiscAutoencoder, draw: _Draw) -> DiscParameters:
+    """Return parameters near those found, within the network's ranges; the inclination is reflected at its ends."""
+    low, high = model.low[0].item(), model.high[0].item()
+    tilted = found.inclination_deg + _LIKE_INCLINATION * draw.normal()
+    inclination = high - (high - (low + (tilted - low).abs())).abs()
+    others = found.stack()[:, 1:] * (draw.normal((3,)) * found.r_scale.new_tensor(_LIKE_LN)).exp()
+    near = DiscParameters(inclination, *others.unbind(-1))
+    return model.parameters_of(model.outputs_of(near, norm), norm)
+
+
+def _native_noise(native_pixel: Tensor, draw: _Draw) -> Tensor:
+    """Return noise (galaxy, y, x) of unit variance in the survey's own pixels, resampled bilinearly to the stamp as the data are."""
+    affine = torch.zeros((draw.n, 2, 3), device=draw.device)
+    affine[:, 0, 0] = affine[:, 1, 1] = 1 / native_pixel.clamp(min=1)
+    white = draw.normal((1, STAMP, STAMP))
+    grid = torch.nn.functional.affine_grid(affine, list(white.shape), align_corners=False)
+    return torch.nn.functional.grid_sample(white, grid, padding_mode="border", align_corners=False).squeeze(1)
+
+
+@torch.no_grad()
+def draw_like(templates: Templates, model: DiscAutoencoder, generator: torch.Generator) -> SyntheticDiscs:
+    """Draw one disc like each of the templates: parameters near those found, its beam, mask and errors, noise drawn from them.
+
+    ``generator`` (on the cpu) is all the randomness. Masked pixels stay masked.
+    """
+    like = templates.stamps
+    draw = _Draw(len(like), generator, model.device)
+    parameters = _near(templates.parameters, like.norm, model, draw)
+    intensity, velocity = _true_maps(parameters, like.beam, _LIKE_PA_ERR, model, draw)
+    intensity = intensity * torch.where(templates.clumpy.view(-1, 1, 1), _clumps(draw), 1)
+    intensity = intensity / torch.where(like.valid, intensity, 0).amax((1, 2), keepdim=True).clamp(min=1e-9)
+    velocity = velocity + _SYSTEMIC_ERR * draw.normal().view(-1, 1, 1)
+    noise = _native_noise(templates.native_pixel, draw), _native_noise(templates.native_pixel, draw)
+    errors = like.intensity_err, like.velocity_err
+    stamps = _observe((intensity, velocity), errors, noise, like.valid, like.beam, model)
+    return SyntheticDiscs(stamps, model.outputs_of(parameters, stamps.norm), parameters)
+
+
+def stream_like(templates: Templates, batch: int, model: DiscAutoencoder, generator: torch.Generator) -> Iterator[SyntheticDiscs]:
+    """Yield batches of discs like the templates without end: every galaxy in turn, in a new order each round."""
+    waiting = torch.empty(0, dtype=torch.long)
+    while True:
+        while len(waiting) < batch:
+            waiting = torch.cat([waiting, torch.randperm(len(templates), generator=generator)])
+        index, waiting = waiting[:batch], waiting[batch:]
+        yield draw_like(templates.select(index.to(model.device)), model, generator)

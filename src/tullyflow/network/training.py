@@ -13,20 +13,24 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from tullyflow.errors import ModelError
+from tullyflow.flags import GALAXY
 from tullyflow.maps.shards import read_shard
 from tullyflow.network.autoencoder import DiscAutoencoder, map_loss
 from tullyflow.network.batch import UNTRAINABLE, Stamps, resolve_device, stamps_of_shards
-from tullyflow.network.calibration import calibrate, identity
+from tullyflow.network.calibration import Calibration, calibrate, identity
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from tullyflow.network.synthetic import SyntheticDiscs, draw_discs, stream_discs
+from tullyflow.network.synthetic import SyntheticDiscs, Templates, draw_discs, stream_discs, stream_like
 from tullyflow.settings import Settings
 from tullyflow.tables import whole_file
 
@@ -38,7 +42,8 @@ _LABEL_BETA = 0.1  # of half a range: where the label loss turns from quadratic 
 _LABEL_WEIGHTS = (1.0, 1.0, 0.3, 1.0)  # r_turn is often unresolved: it must not drown V_max in the encoder they share
 _VALIDATION_SHARE, _VALIDATION_FROM = 0.1, 50
 _LOG_LINES = 20
-_CALIBRATION_DISCS = 2000
+_CALIBRATION_DISCS, _CALIBRATION_BATCH = 2000, 100
+_FEWEST_TEMPLATES = 8  # stamps; with fewer a survey has no discs like its own
 _CALIBRATION_SEED = 1_000_003  # added to the seed: the held-out stream
 
 
@@ -175,19 +180,52 @@ def fit_stamps(
     return pd.DataFrame(rows, columns=_HISTORY)
 
 
-def _finish(
-    model: DiscAutoencoder, settings: Settings, out_dir: Path, history: pd.DataFrame, names: Sequence[str], origin: str
-) -> None:
-    """Calibrate, then write history, weights and card."""
+def _templates(model: DiscAutoencoder, stamps: Stamps, table: pd.DataFrame) -> Templates:
+    """Return the galaxies of ``table`` with the parameters the network finds for them; ``table`` has one row per stamp."""
+    pixel = (table["pixel_scale_arcsec"] / table["stamp_scale_arcsec"]).fillna(1.0).to_numpy(np.float32)
+    smooth = (table["flags"].to_numpy(np.int64) & GALAXY.INTENSITY_FROM_PHOTOMETRY) != 0
+    with torch.no_grad():
+        outputs = torch.cat([model.encode(stamps.select(index)) for index in torch.arange(len(stamps)).split(_CALIBRATION_BATCH)])
+    on_device = (torch.from_numpy(a).to(model.device) for a in (pixel, ~smooth))
+    return Templates(stamps, model.parameters_of(outputs, stamps.norm), *on_device)
+
+
+def _calibrate(
+    model: DiscAutoencoder, settings: Settings, broad: Calibration | None = None, survey: tuple[Stamps, pd.DataFrame] | None = None
+) -> Calibration:
+    """Calibrate on synthetic discs of all kinds (unless ``broad`` is that), then on discs like a survey's where it has enough stamps.
+
+    ``survey`` holds stamps and their rows of ``tables.GALAXIES``.
+    """
     model.eval()
-    calibration = calibrate(model, torch.Generator().manual_seed(settings.seed + _CALIBRATION_SEED), _CALIBRATION_DISCS)
-    log.info(
-        "network: 1 sigma covers %s of synthetic discs (i, r_scale, r_turn, V) after calibration, %s before",
-        ", ".join(f"{c:.0%}" for c in calibration.coverage_after), ", ".join(f"{c:.0%}" for c in calibration.coverage_before),
-    )  # fmt: skip
+    generator = torch.Generator().manual_seed(settings.seed + _CALIBRATION_SEED)
+    batches = -(-_CALIBRATION_DISCS // _CALIBRATION_BATCH)
+
+    def said(calibration: Calibration, kind: str, was: str) -> Calibration:
+        log.info(
+            "network: 1 sigma covers %s of %s discs (i, r_scale, r_turn, V) after calibration, %s with %s",
+            ", ".join(f"{c:.0%}" for c in calibration.coverage_after), kind,
+            ", ".join(f"{c:.0%}" for c in calibration.coverage_before), was,
+        )  # fmt: skip
+        return calibration
+
+    if broad is None:
+        discs = islice(stream_discs(_CALIBRATION_BATCH, model, generator), batches)
+        broad = said(calibrate(model, discs, generator), "synthetic", "the dropout scatter alone")
+    if survey is None:
+        return broad
+    stamps = survey[0]
+    if len(stamps) < _FEWEST_TEMPLATES:
+        log.info("network: %d stamps, fewer than %d: errors are those of synthetic discs of all kinds", len(stamps), _FEWEST_TEMPLATES)
+        return broad
+    discs = islice(stream_like(_templates(model, *survey), _CALIBRATION_BATCH, model, generator), batches)
+    return said(calibrate(model, discs, generator, "survey", broad), "survey-like", "the errors of synthetic discs of all kinds")
+
+
+def _write(checkpoint: Checkpoint, settings: Settings, out_dir: Path, history: pd.DataFrame) -> None:
     with whole_file(out_dir / "history.csv") as part:
         history.to_csv(part, index=False)
-    save_checkpoint(Checkpoint(model, calibration, tuple(names), origin), out_dir, settings.seed)
+    save_checkpoint(checkpoint, out_dir, settings.seed)
 
 
 def pretrain(settings: Settings, out_dir: str | Path) -> None:
@@ -198,7 +236,7 @@ def pretrain(settings: Settings, out_dir: str | Path) -> None:
         generator = torch.Generator().manual_seed(settings.seed)
         rate = network.synthetic_learning_rate
         history = fit_synthetic(model, network.synthetic_steps, network.synthetic_batch, rate, generator, progress=True)
-    _finish(model, settings, Path(out_dir), history, (), "synthetic")
+    _write(Checkpoint(model, _calibrate(model, settings), (), "synthetic"), settings, Path(out_dir), history)
 
 
 def _split(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -208,12 +246,25 @@ def _split(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return order[held:].sort().values, order[:held].sort().values
 
 
+def _trainable(maps_paths: Sequence[str | Path], settings: Settings, adapt: bool) -> tuple[Stamps, pd.DataFrame]:
+    """Return the stamps and table rows of the galaxies to train on; raise `ModelError` where there is none and ``adapt`` needs one."""
+    shards = [read_shard(path) for path in maps_paths]
+    stamps, usable = stamps_of_shards(shards, settings.network.velocity_norm, settings.maps.velocity_err_default)
+    table = pd.concat([shard.galaxies for shard in shards], ignore_index=True)
+    trainable = usable & ((table["flags"].to_numpy() & UNTRAINABLE) == 0)
+    log.info("network: %d galaxies, %d to train on", len(table), trainable.sum())
+    if adapt and not trainable.any():
+        raise ModelError(f"network: none of the {len(table)} galaxies has a stamp that can be trained on; see their flags in the maps.")
+    return stamps.select(torch.from_numpy(trainable)).to(resolve_device(settings.device)), table[trainable].reset_index(drop=True)
+
+
 def train(maps_paths: Sequence[str | Path], initial_dir: str | Path | None, settings: Settings, out_dir: str | Path) -> None:
     """Train on the galaxies of map shards and write ``weights.safetensors``, ``model.json`` and ``history.csv``.
 
     Galaxies without a usable stamp or with a flag of the maps that forbids it are left out; of 50 or more a tenth is held out and is
-    not on the training list. With ``network.adapt`` false or no epochs the initial weights are handed on as they are. Raises
-    `ModelError` where the initial weights are absent or do not fit, or where no galaxy can be trained on.
+    not on the training list. The errors are calibrated on discs like these galaxies. With ``network.adapt`` false or no epochs the
+    initial weights are handed on as they are, with that calibration where there are stamps. Raises `ModelError` where the initial
+    weights are absent or do not fit, or where no galaxy can be trained on.
     """
     network, device, out_dir = settings.network, resolve_device(settings.device), Path(out_dir)
     synthetic = network.initial_weights == "synthetic"
@@ -221,27 +272,23 @@ def train(maps_paths: Sequence[str | Path], initial_dir: str | Path | None, sett
         raise ModelError("network.initial_weights is 'synthetic' but no initial weights were given; run 'tullyflow pretrain' first.")
     with _seeded(settings.seed, device):
         start = load_checkpoint(initial_dir, network, device) if synthetic else Checkpoint(new_model(settings, device), identity())
-        if not network.adapt or network.epochs == 0:
-            if not synthetic:
-                raise ModelError("network.adapt is false or network.epochs 0, which needs network.initial_weights: synthetic.")
+        adapt = network.adapt and network.epochs > 0
+        if not adapt and not synthetic:
+            raise ModelError("network.adapt is false or network.epochs 0, which needs network.initial_weights: synthetic.")
+        survey = _trainable(maps_paths, settings, adapt)
+        stamps, table = survey
+        if not adapt:
             log.info("network: initial weights are used as they are")
-            with whole_file(out_dir / "history.csv") as part:
-                pd.DataFrame(columns=_HISTORY).to_csv(part, index=False)
-            save_checkpoint(Checkpoint(start.model, start.calibration, (), start.origin), out_dir, settings.seed)
+            calibration = _calibrate(start.model, settings, start.calibration, survey)
+            _write(replace(start, calibration=calibration, trained_on=()), settings, out_dir, pd.DataFrame(columns=_HISTORY))
             return
-        shards = [read_shard(path) for path in maps_paths]
-        stamps, usable = stamps_of_shards(shards, network.velocity_norm, settings.maps.velocity_err_default)
-        table = pd.concat([shard.galaxies for shard in shards], ignore_index=True)
-        trainable = usable & ((table["flags"].to_numpy() & UNTRAINABLE) == 0)
-        log.info("network: %d galaxies, %d to train on", len(table), trainable.sum())
-        if not trainable.any():
-            raise ModelError(f"network: none of the {len(table)} galaxies has a stamp that can be trained on; see their flags in the maps.")
-        names = table["galaxy"].astype(str).to_numpy()[trainable]
-        stamps = stamps.select(torch.from_numpy(trainable)).to(device)
+        names = table["galaxy"].astype(str).to_numpy()
         generator = torch.Generator().manual_seed(settings.seed)
         fit, held = _split(len(names), generator)
         model = start.model.to(memory_format=torch.channels_last)
         history = fit_stamps(
             model, stamps.select(fit.to(device)), list(names[fit]), stamps.select(held.to(device)), list(names[held]), generator, synthetic
         )
-    _finish(model, settings, out_dir, history, list(names[fit]), "synthetic, then the survey" if synthetic else "the survey")
+    origin = "synthetic, then the survey" if synthetic else "the survey"
+    calibration = _calibrate(model, settings, survey=survey)
+    _write(Checkpoint(model, calibration, tuple(names[fit]), origin), settings, out_dir, history)
