@@ -37,7 +37,7 @@ class Calibration:
 
     ``edges_deg`` bin inclination and scale length, ``edges_turn`` (of the half-width) turnover radius and velocity. ``source`` says
     which discs it was made on; ``fitted`` (bin, 4) how many of them: bins of a survey that has none keep the figures of the synthetic
-    stream. Coverage (4,) of 1 sigma, on ``discs`` the fit did not see: with what the errors were before, and after.
+    stream. Of ``discs`` the fit saw half; coverage (4,) of 1 sigma is that of the other half, with the errors before and after.
     """
 
     edges_deg: tuple[float, ...]
