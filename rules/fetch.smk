@@ -15,7 +15,6 @@ rule fetch_catalogue:
     params:
         settings=settings_for(*FETCH_KEYS, "catalogue", "mock"),
         rows=release_rows,
-    priority: 100
     resources:
         mem_mb=1000,
         runtime=60,
@@ -26,8 +25,6 @@ rule fetch_catalogue:
         " --out {output.manifest:q} > {log:q} 2>&1"
 
 
-# The lists come first (priority): Snakemake 9.27 forgets, when a checkpoint ends, that a job finished before it has new output
-# for a later one, and a network would not be trained again after its synthetic one was.
 checkpoint list_targets:
     message:
         "Listing the galaxies of {wildcards.survey} {wildcards.release}"
@@ -45,7 +42,6 @@ checkpoint list_targets:
         shard_size=lambda wildcards: getattr(SETTINGS, wildcards.survey).shard_size,
         source=source_digest("targets"),
         content=raw_content("catalogue"),
-    priority: 100
     resources:
         mem_mb=2000,
         runtime=10,

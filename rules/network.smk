@@ -24,10 +24,35 @@ rule pretrain_network:
         "tullyflow pretrain --settings {params.settings:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
+# What a training depends on besides its galaxies, as a file of its own: their maps are ancient(), so that one remade shard does not
+# train a survey again, and Snakemake 9.27 does not look for other reasons to run a job whose ancient input is being remade.
+rule freeze_training:
+    message:
+        "Freezing what the network of {wildcards.survey} {wildcards.release} is trained with"
+    input:
+        initial=initial_weights,
+    output:
+        settings=f"{RESULTS}/network/{{survey}}-{{release}}/training.json",
+    log:
+        f"{RESULTS}/logs/network/training-{{survey}}-{{release}}.log",
+    params:
+        settings=settings_for(*TRAINING, "maps.velocity_err_default", "seed", "device"),
+        maps=settings_for("maps"),
+        source=source_digest("network"),
+    resources:
+        mem_mb=500,
+        runtime=5,
+    conda:
+        "../envs/tullyflow.yaml"
+    shell:
+        "printf '%s' {params.settings:q} > {output.settings:q} 2> {log:q}"
+
+
 rule train_network:
     message:
         "Training the network of {wildcards.survey} on {wildcards.release}"
     input:
+        settings=f"{RESULTS}/network/{{survey}}-{{release}}/training.json",
         maps=ancient(of_training("maps/{shard}.fits")),
         initial=initial_weights,
     output:
@@ -39,9 +64,6 @@ rule train_network:
     benchmark:
         f"{RESULTS}/benchmarks/train_network/{{survey}}-{{release}}.tsv"
     params:
-        settings=settings_for(*TRAINING, "maps.velocity_err_default", "seed", "device"),
-        maps_settings=settings_for("maps"),
-        source=source_digest("network"),
         initial=lambda wildcards, input: f"--initial {Path(input.initial).parent}" if input.initial else "",
         folder=subpath(output.weights, parent=True),
     threads: 2
@@ -52,7 +74,7 @@ rule train_network:
     conda:
         "../envs/tullyflow.yaml"
     shell:
-        "tullyflow train --maps {input.maps:q} {params.initial} --settings {params.settings:q} --out {params.folder:q} > {log:q} 2>&1"
+        "tullyflow train --maps {input.maps:q} {params.initial} --settings {input.settings:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule infer_kinematics:

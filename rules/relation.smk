@@ -2,7 +2,7 @@ rule freeze_threshold:
     message:
         "Freezing the reconstruction threshold of {wildcards.survey} {wildcards.release}"
     input:
-        kinematics=ancient(of_training("kinematics/{shard}.parquet")),
+        kinematics=of_training("kinematics/{shard}.parquet"),
         model=f"{RESULTS}/network/{{survey}}-{{release}}/model.json",
     output:
         threshold=f"{RESULTS}/network/{{survey}}-{{release}}/threshold.json",

@@ -106,6 +106,15 @@ def test_more_samples_re_run_inference_but_no_training(finished):
     assert not rules & {"train_network", "pretrain_network", "build_maps"}
 
 
+def test_a_training_setting_trains_again_even_while_maps_are_remade(finished):
+    alone = planned(finished, network={"rehearsal": 0.5})
+    assert alone["train_network"] == 2
+    assert not set(alone) & {"pretrain_network", "build_maps"}
+    both = planned(finished, network={"rehearsal": 0.5}, maps={"outlier_kms": 50})
+    assert both["build_maps"] == 3
+    assert both["train_network"] == 2
+
+
 def test_the_gallery_size_re_runs_the_report_only(finished):
     assert set(planned(finished, report={"gallery": 3})) == {"build_report"}
 
