@@ -15,6 +15,7 @@ rule fetch_catalogue:
     params:
         settings=settings_for(*FETCH_KEYS, "catalogue", "mock"),
         rows=release_rows,
+    priority: 100
     resources:
         mem_mb=1000,
         runtime=60,
@@ -42,6 +43,7 @@ checkpoint list_targets:
         shard_size=lambda wildcards: getattr(SETTINGS, wildcards.survey).shard_size,
         source=source_digest("targets"),
         content=raw_content("catalogue"),
+    priority: 100
     resources:
         mem_mb=2000,
         runtime=10,

@@ -13,6 +13,7 @@ rule make_mock:
         source=source_digest("mock"),
         folder=subpath(output.marker, parent=True),
     threads: 2
+    priority: 100
     resources:
         mem_mb=2000,
         runtime=30,

@@ -25,8 +25,10 @@ rule pretrain_network:
 
 
 # What a training depends on besides its galaxies, as a file of its own: their maps are ancient(), so that one remade shard does not
-# train a survey again, and Snakemake 9.27 does not look for other reasons to run a job whose ancient input is being remade.
+# train a survey again, and Snakemake 9.27 does not look for other reasons to run a job whose ancient input is being remade. It also
+# forgets, when a checkpoint ends, what was made before: so the target lists come first (their priority), and this waits for all cores.
 rule freeze_training:
+    localrule: True
     message:
         "Freezing what the network of {wildcards.survey} {wildcards.release} is trained with"
     input:
@@ -39,6 +41,8 @@ rule freeze_training:
         settings=settings_for(*TRAINING, "maps.velocity_err_default", "seed", "device"),
         maps=settings_for("maps"),
         source=source_digest("network"),
+    threads: 1000
+    priority: -1
     resources:
         mem_mb=500,
         runtime=5,
