@@ -68,7 +68,7 @@ rule train_network:
     benchmark:
         f"{RESULTS}/benchmarks/train_network/{{survey}}-{{release}}.tsv"
     params:
-        initial=lambda wildcards, input: f"--initial {Path(input.initial).parent}" if input.initial else "",
+        initial=lambda wildcards, input: ["--initial", str(Path(input.initial).parent)] if input.initial else [],
         folder=subpath(output.weights, parent=True),
     threads: 2
     resources:
@@ -78,7 +78,7 @@ rule train_network:
     conda:
         "../envs/tullyflow.yaml"
     shell:
-        "tullyflow train --maps {input.maps:q} {params.initial} --settings {input.settings:q} --out {params.folder:q} > {log:q} 2>&1"
+        "tullyflow train --maps {input.maps:q} {params.initial:q} --settings {input.settings:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule infer_kinematics:

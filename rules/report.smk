@@ -21,7 +21,7 @@ rule build_report:
         source=source_digest("report"),
         networks=[*NETWORKS, *SYNTHETIC_NETWORKS],
         benchmarks=f"{RESULTS}/benchmarks",
-        closure=lambda wildcards, input: f"--closure {input.closure}" if input.closure else "",
+        closure=lambda wildcards, input: ["--closure", input.closure] if input.closure else [],
         folder=subpath(output.page, parent=True),
     resources:
         mem_mb=2000,
@@ -30,5 +30,5 @@ rule build_report:
         "../envs/tullyflow.yaml"
     shell:
         "tullyflow report --sample {input.sample:q} --relations {input.relations:q} --models {input.models:q} --maps {input.maps:q}"
-        " --networks {params.networks:q} --benchmarks {params.benchmarks:q} {params.closure} --settings {params.settings:q}"
+        " --networks {params.networks:q} --benchmarks {params.benchmarks:q} {params.closure:q} --settings {params.settings:q}"
         " --out {params.folder:q} > {log:q} 2>&1"
