@@ -46,11 +46,18 @@ class _Section(BaseModel):
 class Cosmology(_Section):
     h: float = Field(0.7, gt=0, lt=2, description="Hubble constant / 100 km/s/Mpc")
     omega_m: float = Field(0.3, gt=0, le=1, description="matter density of a flat LambdaCDM universe")
+    imf: Literal["chabrier", "own"] = Field("chabrier", description="masses, SFR and M/L on a Chabrier initial mass function, or on each catalogue's own (thesis)")
 
 
 class Fetch(_Section):
-    connections: int = Field(4, ge=1, le=16, description="files fetched at the same time")
+    connections: int = Field(4, ge=1, le=16, description="files fetched at the same time, by each job")
+    connections_per_host: int = Field(4, ge=1, le=16, description="of them from one host (archives ask for no more than 4)")
     timeout_s: float = Field(60.0, gt=0, description="seconds without a byte before a try is given up")
+    total_timeout_s: float = Field(7200.0, gt=0, description="seconds after which one try is given up however it goes")
+    rate_mb_s: float | None = Field(None, gt=0, description="bandwidth cap of a job, MB/s; null = none")
+    ca_bundle: str | None = Field(None, description="file of certificates to trust besides the usual ones (proxies of an institute); proxies are taken from HTTPS_PROXY")
+    disk_margin_gb: float = Field(1.0, ge=0, description="disk space to leave free, GB; a shard that needs more is not begun")
+    sum_lists: bool = Field(False, description="check against the archive's sha1sum lists where it has them (one more request per folder)")
     tries: int = Field(4, ge=1, description="tries per file and mirror")
     failures_allowed: float = Field(0.2, ge=0, le=1, description="share of a shard's files that may fail (404 is an answer, not a failure)")
     retry_failed: int = Field(0, ge=0, description="raise by one to try the failed files of finished shards again")
@@ -75,6 +82,7 @@ class Maps(_Section):
 class _SurveyBase(_Section):
     releases: list[str] = Field(description="releases to use")
     train_release: str = Field(description="the release whose galaxies train the network; raise it by hand")
+    galaxies: str | list[str] | None = Field(None, description="only these galaxies of this survey (as the top-level key, which it replaces)")
     shard_size: int = Field(200, ge=1, le=1000, description="galaxies per job")
     maps: dict[str, Any] = Field(default_factory=dict, description="overrides of the section maps for this survey")
     network: dict[str, Any] = Field(default_factory=dict, description="overrides of the section network for this survey")
@@ -94,7 +102,7 @@ class _SurveyBase(_Section):
 
 
 class Manga(_SurveyBase):
-    releases: list[Literal["DR15", "DR16", "DR17"]] = ["DR17"]
+    releases: list[str] = ["DR17"]
     train_release: str = "DR17"
     daptype: dict[str, str] = Field(
         default_factory=lambda: {"DR15": "HYB10-GAU-MILESHC", "DR16": "HYB10-GAU-MILESHC", "DR17": "HYB10-MILESHC-MASTARSSP"},
@@ -102,11 +110,16 @@ class Manga(_SurveyBase):
     )
     line: str = Field("Ha-6564", description="emission line, by its header name")
     main_sample: bool = Field(True, description="only the main sample (MNGTARG1 bits 10-12)")
+    reader: Literal["native", "marvin"] = Field("native", description="what reads the MAPS: this package, or Marvin in its own environment")
+    product: Literal["dap", "pipe3d"] = Field("dap", description="maps of the data analysis pipeline, or of Pipe3D (thesis)")
+    masses: Literal["nsa", "pipe3d"] = Field("nsa", description="stellar masses of the NASA-Sloan Atlas (in drpall), or of the Pipe3D catalogue")
+    tables: list[Literal["dapall", "pipe3d", "hi"]] = Field(default_factory=list, description="further catalogues: dapall and pipe3d (star formation, ages, M/L), hi (HI-MaNGA line widths and gas masses)")
+    extra: list[Literal["logcube", "modelcube"]] = Field(default_factory=list, description="further files to fetch beside the maps; nothing reads them")
     lsf_factor: float = Field(1.045, gt=0, description="instrumental dispersion of DR15/16 times this (Law+2021); never DR17")
 
 
 class Sami(_SurveyBase):
-    releases: list[Literal["DR2", "DR3"]] = ["DR3"]
+    releases: list[str] = ["DR3"]
     train_release: str = "DR3"
     binning: Literal["default", "adaptive"] = Field("default", description="SAMI binning of the maps")
     components: Literal["1-comp", "recom-comp"] = Field("1-comp", description="emission line fit of the maps")
@@ -114,7 +127,8 @@ class Sami(_SurveyBase):
 
 
 class Things(_SurveyBase):
-    releases: list[Literal["NA", "RO"]] = ["NA"]
+    product: Literal["cube", "moments"] = Field("cube", description="make moments of the cubes, or take the archive's moment maps")
+    releases: list[str] = ["NA"]
     train_release: str = "NA"
     maps: dict[str, Any] = Field(default_factory=lambda: {"snr_min": 3.0}, description="overrides of the section maps for this survey")
 
@@ -178,12 +192,14 @@ class Relation(_Section):
     reconstruction_sigma: float = Field(3.0, gt=0, description="sigmas of the reconstruction cut (thesis: 1)")
     log_v_err_max: float = Field(0.2, gt=0, description="largest error of log V, dex")
     drift: Literal["evans", "isotropic", "off"] = Field("evans", description="asymmetric drift (thesis eq. 4.4), its isotropic form, or none")
+    internal_extinction: Literal["off", "tully1998"] = Field("off", description="correct M_r for dust inside the galaxy by its axis ratio and velocity (Tully+1998)")
     drift_at: Literal["v_max", "r_max"] = Field("v_max", description="correct V_max (thesis), or the velocity at r_max only")
 
 
 class Report(_Section):
     gallery: int = Field(60, ge=0, description="galaxies shown with data, model and residual")
     title: str = Field("The Tully-Fisher relation", description="title of the report")
+    published_counts: dict[str, dict[str, int]] = Field(default_factory=dict, description="galaxies of a published sample per survey, shown beside those found: {sami: {before: 1075, used: 697}}")
 
 
 class Mock(_Section):

@@ -60,6 +60,8 @@ log_sfr|f|dex(Msun/yr)|log10 star formation rate
 log_age_yr|f|dex(yr)|log10 mean stellar age
 log_ml|f|dex|log10 stellar mass-to-light ratio
 log_ssfr|f|dex(1/yr)|log10 specific star formation rate
+hi_width_kms|f|km/s|full width of the HI line at half its peak (HI-MaNGA), uncorrected for inclination
+hi_width_err_kms|f|km/s|its 1 sigma
 psf_fwhm_arcsec|f|arcsec|beam or PSF FWHM
 drp3qual|i||the survey's quality bits (MaNGA DRP3QUAL; 0 elsewhere)
 flags|i||galaxy flags (flags.GALAXY)
