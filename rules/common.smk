@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from tullyflow.errors import TullyflowError
+from tullyflow.fetch.preflight import choose_training, resolve_releases
 from tullyflow.provenance import source_digest
 from tullyflow.settings import parse_settings, select_sections
 from tullyflow.surveys import SURVEYS, local
@@ -15,9 +16,11 @@ def validated(config):
     try:
         files = ", ".join(map(str, workflow.configfiles)) or "--config"
         settings = parse_settings(config, source=files)
-        if settings.mock is not None:  # a mock run keeps everything, downloads too, in its own folder
-            results = f"results/{settings.run}"
-            settings = settings.model_copy(update={"mirror": f"{results}/mock", "resources": f"{results}/resources"})
+        settings = resolve_releases(settings.in_place(), source=files)
+        settings, said = choose_training(settings, f"results/{settings.run}")
+        if workflow.is_main_process:
+            for sentence in said:
+                print(f"tullyflow: {sentence}", file=sys.stderr)
         if "local" in settings.surveys and settings.catalogue is None:
             raise TullyflowError(f"{files}: catalogue: the survey 'local' needs a table of your galaxies: --config catalogue=FILE.csv")
         for key in ("catalogue", "overrides"):
@@ -44,7 +47,7 @@ RELATIONS = [
     for velocity in SETTINGS.relation.velocities
     for method in SETTINGS.relation.methods
 ]
-CUTS = [f"relation.{key}" for key in type(SETTINGS.relation).model_fields if key.endswith(("_min", "_max")) or key.startswith("drift")]
+CUTS = [f"relation.{key}" for key in type(SETTINGS.relation).model_fields if key.endswith(("_min", "_max")) or key.startswith(("drift", "surveys"))]
 THRESHOLD = ["relation.reconstruction", "relation.reconstruction_from", "relation.reconstruction_sigma"]
 FITS = ["relation.clip", "relation.pivot_log_mstar", "relation.pivot_log_v", "relation.log_mstar_err", "relation.abs_mag_err", "relation.drift", "seed"]
 
@@ -73,7 +76,8 @@ def release_rows(wildcards):
 
 def files_beside(wildcards):
     """Files a target list depends on besides the catalogues: the chosen galaxies and the overrides."""
-    names = [SETTINGS.galaxies if isinstance(SETTINGS.galaxies, str) else None, SETTINGS.overrides]
+    galaxies = BY_SURVEY[wildcards.survey].galaxies
+    names = [galaxies if isinstance(galaxies, str) else None, SETTINGS.overrides]
     return [name for name in names if name and Path(name).is_file()]
 
 

@@ -105,4 +105,5 @@ GALAXY = Registry(
     Flag(28, "MOCK", "A simulated galaxy.", excludes=False),
     Flag(29, "EDGE_ON", "The inclination is above relation.inclination_max."),
     Flag(30, "UNCERTAIN_VELOCITY", "The error of the velocity is above relation.log_v_err_max."),
+    Flag(31, "SURVEY_LEFT_OUT", "The relation is made of other surveys' galaxies (relation.surveys)."),
 )

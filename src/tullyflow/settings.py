@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tullyflow.errors import SettingsError
 
@@ -79,31 +79,20 @@ class Maps(_Section):
     cube_min_channels: int = Field(2, ge=1, description="cubes: fewest unmasked channels of a pixel with a velocity")
 
 
+_RELEASES = "releases to use, as the table of releases names them; latest = the one added last"
+
+
 class _SurveyBase(_Section):
-    releases: list[str] = Field(description="releases to use")
-    train_release: str = Field(description="the release whose galaxies train the network; raise it by hand")
+    releases: list[str] = Field(min_length=1, description=_RELEASES)
+    train_release: str | None = Field(None, description="the release whose galaxies train the network; null = the one this run's network is of, else the first of releases")
     galaxies: str | list[str] | None = Field(None, description="only these galaxies of this survey (as the top-level key, which it replaces)")
     shard_size: int = Field(200, ge=1, le=1000, description="galaxies per job")
     maps: dict[str, Any] = Field(default_factory=dict, description="overrides of the section maps for this survey")
     network: dict[str, Any] = Field(default_factory=dict, description="overrides of the section network for this survey")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _train_release_defaults_to_last(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("releases") and "train_release" not in data:
-            data = {**data, "train_release": data["releases"][-1]}
-        return data
-
-    @model_validator(mode="after")
-    def _trains_on_a_used_release(self):
-        if self.train_release not in self.releases:
-            raise ValueError(f"train_release {self.train_release!r} is not among releases {self.releases}")
-        return self
-
 
 class Manga(_SurveyBase):
-    releases: list[str] = ["DR17"]
-    train_release: str = "DR17"
+    releases: list[str] = Field(["DR17"], min_length=1, description=_RELEASES)
     daptype: dict[str, str] = Field(
         default_factory=lambda: {"DR15": "HYB10-GAU-MILESHC", "DR16": "HYB10-GAU-MILESHC", "DR17": "HYB10-MILESHC-MASTARSSP"},
         description="DAP analysis per release",
@@ -119,8 +108,7 @@ class Manga(_SurveyBase):
 
 
 class Sami(_SurveyBase):
-    releases: list[str] = ["DR3"]
-    train_release: str = "DR3"
+    releases: list[str] = Field(["DR3"], min_length=1, description=_RELEASES)
     binning: Literal["default", "adaptive"] = Field("default", description="SAMI binning of the maps")
     components: Literal["1-comp", "recom-comp"] = Field("1-comp", description="emission line fit of the maps")
     maps: dict[str, Any] = Field(default_factory=lambda: {"min_pixels": 200}, description="overrides of the section maps for this survey")
@@ -128,14 +116,12 @@ class Sami(_SurveyBase):
 
 class Things(_SurveyBase):
     product: Literal["cube", "moments"] = Field("cube", description="make moments of the cubes, or take the archive's moment maps")
-    releases: list[str] = ["NA"]
-    train_release: str = "NA"
+    releases: list[str] = Field(["NA"], min_length=1, description=_RELEASES)
     maps: dict[str, Any] = Field(default_factory=lambda: {"snr_min": 3.0}, description="overrides of the section maps for this survey")
 
 
 class Local(_SurveyBase):
-    releases: list[str] = ["user"]
-    train_release: str = "user"
+    releases: list[str] = Field(["user"], min_length=1, description=_RELEASES)
     axis_ratio_err: float = Field(0.03, gt=0, description="error of the catalogue's axis ratios (photometric inclination)")
 
 
@@ -177,6 +163,7 @@ class Network(_Section):
 
 class Relation(_Section):
     relations: list[Literal["reverse", "forward", "r_band"]] = Field(["reverse", "forward", "r_band"], description="relations to fit")
+    surveys: list[Literal["manga", "sami", "things", "local"]] | None = Field(None, description="surveys whose galaxies make the relation; the others are shown and carry a flag; null = all")
     velocities: list[Literal["v_max", "v_22", "v_re", "v_rmax"]] = Field(["v_max", "v_22"], description="velocities to use")
     methods: list[Literal["lts", "mnr", "ols"]] = Field(["lts", "mnr"], description="fits to make")
     pivot_log_mstar: float | None = Field(10.09, description="pivot of log M* (thesis); null = the sample's median")
@@ -240,12 +227,21 @@ class Settings(_Section):
     local: Local = Field(default_factory=Local, description="your own maps or cubes")
     mock: Mock | None = Field(None, description="make a mock archive and use it as the mirror")
 
+    def in_place(self) -> "Settings":
+        """Return the settings with the folders of a mock run: it keeps everything, downloads too, in its own folder."""
+        if self.mock is None:
+            return self
+        results = f"results/{self.run}"
+        return self.model_copy(update={"mirror": f"{results}/mock", "resources": f"{results}/resources"})
+
     def for_survey(self, survey: str) -> "Settings":
-        """Return the settings with this survey's overrides of ``maps`` and ``network`` laid over them."""
+        """Return the settings with this survey's overrides of ``maps``, ``network`` and ``galaxies`` laid over them."""
         section = getattr(self, survey)
         data = self.model_dump(mode="json")
         for stage in ("maps", "network"):
             data[stage] = _deep_merge(data[stage], getattr(section, stage))
+        if section.galaxies is not None:
+            data["galaxies"] = section.galaxies
         return parse_settings(data, source=f"{survey} overrides")
 
 
@@ -307,7 +303,7 @@ def load_settings(source: str | Path) -> Settings:
         raise SettingsError(f"{path}: not YAML: {' '.join(str(err).split())}.") from err
 
 
-_NOT_FOR_SHARDS = {"releases", "train_release", "shard_size", "maps", "network"}
+_NOT_FOR_SHARDS = {"releases", "train_release", "galaxies", "shard_size", "maps", "network"}
 
 
 def select_sections(settings: Settings, *names: str) -> str:

@@ -77,6 +77,10 @@ def uncertain_velocity(sample: pd.DataFrame, relation: Relation) -> pd.Series:
     return (sample["log_v_max_err"] > relation.log_v_err_max) | (inferred & ~known)
 
 
+def survey_left_out(sample: pd.DataFrame, relation: Relation) -> pd.Series:
+    return pd.Series(False, sample.index) if relation.surveys is None else ~sample["survey"].isin(relation.surveys)
+
+
 Cut = Callable[[pd.DataFrame, Relation], pd.Series]
 
 KINEMATIC_CUTS: tuple[tuple[int, Cut], ...] = (  # those that need nothing but the kinematics
@@ -95,6 +99,7 @@ CUTS: tuple[tuple[int, Cut], ...] = (
     (GALAXY.MISSING_MAGNITUDE, missing_magnitude),
     (GALAXY.POOR_RECONSTRUCTION, poor_reconstruction),
     (GALAXY.EXTRAPOLATED, extrapolated),
+    (GALAXY.SURVEY_LEFT_OUT, survey_left_out),
     *KINEMATIC_CUTS,
 )
 

@@ -9,7 +9,7 @@ from tullyflow.errors import CatalogueError
 from tullyflow.settings import Settings
 from tullyflow.surveys import Product
 
-__all__ = ["addresses", "catalogue_product", "file_name", "galaxy_product"]
+__all__ = ["addresses", "catalogue_product", "file_name", "galaxy_product", "known_releases", "release_rows"]
 
 _COLUMNS = ("survey", "release", "dataset", "version", "url", "sha256", "added", "note")
 
@@ -28,22 +28,47 @@ def _rows(path: str, mtime_ns: int) -> tuple[dict[str, str], ...]:
         raise CatalogueError(f"{path}: not a text table: {err}.") from err
 
 
-def _dataset(survey: str, release: str, dataset: str, settings: Settings) -> list[dict[str, str]]:
+def release_rows(settings: Settings) -> tuple[dict[str, str], ...]:
+    """Rows of the releases table, in its order; raise `CatalogueError` where it is absent or unreadable."""
     path = Path(settings.releases)
     if not path.is_file():
         raise CatalogueError(f"{path}: no such releases table; set 'releases' to the CSV that lists the addresses.")
-    rows = _rows(str(path), path.stat().st_mtime_ns)
-    return [row for row in rows if (row["survey"], row["release"], row["dataset"]) == (survey, release, dataset)]
+    return _rows(str(path), path.stat().st_mtime_ns)
+
+
+def known_releases(survey: str, settings: Settings) -> list[str]:
+    """Releases of a survey that the table lists, in its order; ``local`` has the user's only."""
+    if survey == "local":
+        return ["user"]
+    return list(dict.fromkeys(row["release"] for row in release_rows(settings) if row["survey"] == survey))
+
+
+def _dataset(survey: str, release: str, dataset: str, settings: Settings) -> list[dict[str, str]]:
+    """Rows of a dataset, followed by those of other releases that state the same version of it."""
+    rows = release_rows(settings)
+    same = [row for row in rows if (row["survey"], row["dataset"]) == (survey, dataset)]
+    own = [row for row in same if row["release"] == release]
+    versions = {row["version"] for row in own} - {""}
+    return own + [row for row in same if row["release"] != release and row["version"] in versions]
+
+
+def kept_under(survey: str, release: str, dataset: str, settings: Settings) -> str:
+    """Name of the release whose folder holds a dataset: the first of the table that states the same version of it.
+
+    So MaNGA's DR16, which has the versions of DR15, shares its files and none is fetched twice.
+    """
+    sharing = {row["release"] for row in _dataset(survey, release, dataset, settings)}
+    return next((name for name in known_releases(survey, settings) if name in sharing), release)
 
 
 def addresses(survey: str, release: str, dataset: str, settings: Settings, **fields: str) -> tuple[str, ...]:
-    """Addresses of one file, in the order to try them.
+    """Addresses of one file, in the order to try them: the release's own, then those of releases that share its version.
 
     ``fields`` fill the ``{name}`` places of the addresses. Raises `CatalogueError` where the table has no such
     dataset or an address has a place nobody fills.
     """
     rows = _dataset(survey, release, dataset, settings)
-    if not rows:
+    if not any(row["release"] == release for row in rows):
         raise CatalogueError(f"{settings.releases}: no row {survey},{release},{dataset}; add one with the address of the files.")
     try:
         return tuple(row["url"].format(**fields) for row in rows)
@@ -57,12 +82,15 @@ def catalogue_product(survey: str, release: str, dataset: str, settings: Setting
     """One catalogue file of a release; ``spellings`` are other file names it may have in the same folder."""
     urls = addresses(survey, release, dataset, settings)
     others = [f"{url.rpartition('/')[0]}/{name}" for url in urls for name in spellings]
-    sums = {row["sha256"] for row in _dataset(survey, release, dataset, settings)} - {""}
+    rows = _dataset(survey, release, dataset, settings)
+    sums = {row["sha256"] for row in rows} - {""}
+    holder = kept_under(survey, release, dataset, settings)
+    name = file_name(next(row["url"] for row in rows if row["release"] == holder))
     return Product(
         galaxy=release,
         product=dataset,
         urls=tuple(dict.fromkeys((*urls, *others))),
-        path=f"{survey}/{release}/catalogues/{file_name(urls[0])}",
+        path=f"{survey}/{holder}/catalogues/{name}",
         sha256=sums.pop() if len(sums) == 1 else "",
     )
 

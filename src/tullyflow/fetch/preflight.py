@@ -1,0 +1,82 @@
+"""What must hold before anything runs: the releases asked for exist, and their archives can be reached at all."""
+
+from pathlib import Path
+
+from tullyflow.errors import SettingsError
+from tullyflow.settings import Settings
+from tullyflow.surveys.releases import known_releases, release_rows
+
+__all__ = ["choose_training", "resolve_releases"]
+
+LATEST = "latest"
+
+
+def resolve_releases(settings: Settings, source: str = "settings") -> Settings:
+    """Return the settings with ``latest`` replaced by each survey's release added last.
+
+    Raises `SettingsError`, with the releases that exist, for one that the table does not list (to use or to train on),
+    and for one that is asked for twice.
+    """
+    update = {}
+    for survey in settings.surveys:
+        section = getattr(settings, survey)
+        known = known_releases(survey, settings)
+        asked = [*section.releases, *([section.train_release] if section.train_release else [])]
+        for release in asked:
+            if release not in known and not (release == LATEST and known):
+                where = "releases" if release in section.releases else "train_release"
+                there = ", ".join(known) or "none"
+                raise SettingsError(f"{source}: {survey}.{where}: no release {release!r} of {survey} in {settings.releases}; there are: {there}.")
+        newest = _newest(survey, known, settings)
+        releases = [newest if release == LATEST else release for release in section.releases]
+        if len(set(releases)) < len(releases):
+            raise SettingsError(f"{source}: {survey}.releases: a release is listed twice: {', '.join(releases)}.")
+        train = newest if section.train_release == LATEST else section.train_release
+        update[survey] = section.model_copy(update={"releases": releases, "train_release": train})
+    return settings.model_copy(update=update)
+
+
+def _newest(survey: str, known: list[str], settings: Settings) -> str:
+    """The release whose first row was added last; of several on one day the one listed first."""
+    if survey == "local":
+        return known[0]
+    added: dict[str, str] = {}
+    for row in release_rows(settings):
+        if row["survey"] == survey:
+            added[row["release"]] = min(added.get(row["release"], row["added"]), row["added"])
+    return max(known, key=lambda release: added[release])
+
+
+def choose_training(settings: Settings, results: str | Path) -> tuple[Settings, list[str]]:
+    """Return the settings with every ``train_release`` decided, and a sentence for each that had to be.
+
+    Given, it is that. Not given, the release whose network lies below ``results/network`` (of several the one written last),
+    so that a release added to the list trains nothing again; without a network the first release of the list.
+    """
+    update, said = {}, []
+    for survey in settings.surveys:
+        section = getattr(settings, survey)
+        networks = _networks(survey, Path(results))
+        if section.train_release:
+            others = [name for name in networks if name != section.train_release]
+            if networks and section.train_release not in networks:
+                said.append(f"{survey}: train_release asks for a network of {section.train_release}; this run has one of {others[0]}")
+            continue
+        chosen = networks[0] if networks else section.releases[0]
+        update[survey] = section.model_copy(update={"train_release": chosen})
+        if networks and section.releases != [chosen]:
+            newer = ", ".join(release for release in section.releases if release != chosen)
+            said.append(f"{survey}: the network of {chosen} serves {newer} too (train_release is not given, and this run has it)")
+        elif len(section.releases) > 1:
+            said.append(f"{survey}: the network is trained on {chosen}, the first of the releases (train_release is not given)")
+    return settings.model_copy(update=update), said
+
+
+def _networks(survey: str, results: Path) -> list[str]:
+    """Releases that a network of this run is of, the one written last first; a training under way counts."""
+    times: dict[str, float] = {}
+    for name in ("weights.safetensors", "training.json"):
+        for path in results.glob(f"network/{survey}-*/{name}"):
+            release = path.parent.name.removeprefix(f"{survey}-")
+            times[release] = max(times.get(release, 0.0), path.stat().st_mtime)
+    return sorted(times, key=lambda release: -times[release])
