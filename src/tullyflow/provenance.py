@@ -17,6 +17,7 @@ _PACKAGE = Path(tullyflow.__file__).parent
 _SCOPE = {  # what a stage's results depend on; fetch is left out on purpose: how a file travelled does not change it
     "mock": ("surveys/mock*.py",),
     "targets": ("surveys/*.py", "surveys/*.csv", "conventions.py"),
+    "marvin": ("surveys/marvin_reader.py",),
     "maps": ("surveys/*.py", "maps/*.py", "conventions.py"),
     "network": ("disc/*.py", "network/*.py", "conventions.py"),
     "relation": ("relation/*.py", "conventions.py"),
@@ -50,7 +51,7 @@ def source_digest(stage: str) -> str:
     digest = hashlib.sha256()
     for pattern in _SCOPE[stage]:
         for path in sorted(_PACKAGE.glob(pattern)):
-            if stage in ("maps", "targets") and path.name.startswith("mock"):
+            if stage in ("maps", "targets") and path.name.startswith(("mock", "marvin")):
                 continue
             text = path.read_text(encoding="utf-8")
             digest.update(path.relative_to(_PACKAGE).as_posix().encode())

@@ -157,12 +157,15 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
     DR15/16 (Law+2021; older line-spread functions are too narrow) and 1 for DR17; its error is 2 GSIGMA err(GSIGMA).
     Velocities are relative to the input redshift (SCINPVEL). Coverage: SPX_SNR is 0 outside the fibre bundle (the DR17
     files do not set NOCOV there). Masked stellar velocities are NaN.
+    With ``manga.reader: marvin`` the file is what ``marvin_reader.py`` made of the MAPS: same names, one line.
     Raises `DataError`: MISSING_FILE, UNREADABLE_FILE, MISSING_HDU, NO_WCS.
     """
     galaxy = str(target["galaxy"])
-    path = path_of(paths, "maps", galaxy)
+    path = path_of(paths, "marvin" if settings.manga.reader == "marvin" else "maps", galaxy)
     with open_fits(path) as hdus:
         primary = hdus[0].header
+        if "REFUSED" in primary:
+            raise DataError(GALAXY.UNREADABLE_FILE, f"{galaxy}: Marvin cannot read its MAPS file: {primary['REFUSED']}.")
         if str(primary.get("PLATEIFU", galaxy)).strip() != galaxy:
             raise DataError(GALAXY.UNREADABLE_FILE, f"{path.name}: holds {primary['PLATEIFU']}, not {galaxy}.")
         maps = {name: _line_map(hdus, name, settings.manga.line, path) for name in HDUS if name.startswith("EMLINE")}
