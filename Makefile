@@ -1,18 +1,21 @@
 # make demo: set up, run the demo, say where the report is.   make test: set up, run every test.
 PYTHON ?= python3
 VENV ?= .venv
+MARVIN_PYTHON ?= $(PYTHON)
+MARVIN_VENV ?= .venv-marvin
 CORES ?= 2
 RUN ?= demo
 DEMO ?=
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install demo test lint manual clean
+.PHONY: help install marvin demo test lint manual clean
 
 help:
 	@echo "make demo   set up .venv, run the demo workflow on $(CORES) cores, print where its report is"
 	@echo "make test   set up .venv, run every test, list what was skipped and why"
+	@echo "make marvin set up .venv-marvin, which the setting 'manga: {reader: marvin}' needs (make test does it too)"
 	@echo "make lint   check the code and the workflow"
-	@echo "make clean  remove .venv; results and downloads stay"
+	@echo "make clean  remove .venv and .venv-marvin; results and downloads stay"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 2; }
@@ -21,6 +24,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 install: $(VENV)/.installed
+
+$(MARVIN_VENV)/.installed: envs/marvin.txt
+	@$(MARVIN_PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "Marvin needs Python 3.11 or 3.12; found $$($(MARVIN_PYTHON) --version). Try: make marvin MARVIN_PYTHON=python3.12"; exit 2; }
+	$(MARVIN_PYTHON) -m venv $(MARVIN_VENV)
+	$(MARVIN_VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile -r envs/marvin.txt
+	@touch $@
+
+marvin: $(MARVIN_VENV)/.installed
 
 demo: install
 	snakemake --cores $(CORES) $(DEMO)
@@ -38,4 +49,4 @@ lint: install
 	snakemake --lint
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(MARVIN_VENV)
