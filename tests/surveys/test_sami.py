@@ -85,8 +85,8 @@ def test_tables_are_found_under_every_spelling(tmp_path, configure, spelling):
         path.rename(folder / (spelling.format(name.removesuffix("DR3") if "samiDR3" in spelling else name) + ".csv"))
     settings = configure(mirror=str(tmp_path / "mirror"), resources=str(tmp_path / "resources"))
     manifest = fetch_catalogue("sami", "DR3", settings, tmp_path / "m.csv")
-    assert dict(zip(manifest["product"], manifest["status"], strict=True)) == dict.fromkeys(manifest["product"], "ok")
-    assert len(manifest) == 4
+    assert set(manifest.loc[manifest["status"] == "ok", "product"]) == set(written)
+    assert set(manifest["status"]) == {"ok", "missing"}  # tables the run can do without
 
 
 def sami_files(folder, change=None):
@@ -172,7 +172,8 @@ def test_real_catalogue_has_the_3068_galaxies_of_the_release(shared, configure, 
     settings = configure(mirror=str(shared / "mirror"), resources=str(tmp_path / "resources"))
     manifest = fetch_catalogue("sami", "DR3", settings, tmp_path / "m.csv")
     with caplog.at_level(logging.INFO):
-        frame = sami.targets(dict(zip(manifest["product"], manifest["path"], strict=True)), "DR3", settings).set_index("galaxy")
+        found = manifest[manifest["status"] == "ok"]
+        frame = sami.targets(dict(zip(found["product"], found["path"], strict=True)), "DR3", settings).set_index("galaxy")
     assert len(frame) == 3068
     assert "358 repeats, 286 cubes of stars" in caplog.text
     assert frame.loc["209807", ["log_mstar", "abs_mag_r", "axis_ratio", "psf_fwhm_arcsec", "r_e_arcsec"]].tolist() == pytest.approx(

@@ -9,7 +9,7 @@ from tullyflow.errors import CatalogueError
 from tullyflow.settings import Settings
 from tullyflow.surveys import Product
 
-__all__ = ["addresses", "catalogue_product", "file_name", "galaxy_product", "known_releases", "release_rows"]
+__all__ = ["addresses", "catalogue_product", "datasets", "file_name", "galaxy_product", "kept_under", "known_releases", "release_rows"]
 
 _COLUMNS = ("survey", "release", "dataset", "version", "url", "sha256", "added", "note")
 
@@ -41,6 +41,11 @@ def known_releases(survey: str, settings: Settings) -> list[str]:
     if survey == "local":
         return ["user"]
     return list(dict.fromkeys(row["release"] for row in release_rows(settings) if row["survey"] == survey))
+
+
+def datasets(survey: str, release: str, settings: Settings) -> list[str]:
+    """Datasets that the table lists of a release, in its order."""
+    return list(dict.fromkeys(row["dataset"] for row in release_rows(settings) if (row["survey"], row["release"]) == (survey, release)))
 
 
 def _dataset(survey: str, release: str, dataset: str, settings: Settings) -> list[dict[str, str]]:
@@ -81,7 +86,7 @@ def addresses(survey: str, release: str, dataset: str, settings: Settings, **fie
 def catalogue_product(survey: str, release: str, dataset: str, settings: Settings, spellings: tuple[str, ...] = ()) -> Product:
     """One catalogue file of a release; ``spellings`` are other file names it may have in the same folder."""
     urls = addresses(survey, release, dataset, settings)
-    others = [f"{url.rpartition('/')[0]}/{name}" for url in urls for name in spellings]
+    others = [f"{url.rpartition('/')[0]}/{name}" for url in urls if not urlsplit(url).query for name in spellings]
     rows = _dataset(survey, release, dataset, settings)
     sums = {row["sha256"] for row in rows} - {""}
     holder = kept_under(survey, release, dataset, settings)

@@ -1,7 +1,7 @@
-"""SAMI: targets from the input catalogues and CubeObs, maps from the emission-line and stellar kinematics files.
+"""SAMI: targets from the catalogue tables, maps from the emission-line and stellar kinematics files.
 
-The archive has no static addresses: files are found in an archive folder (setting ``mirror``) laid out as
-``datacentral/sami/{release}/{catalogues,ifs}``.
+Tables come from Data Central's table service (TAP) or an archive folder; map files have no static addresses and come from an
+archive folder (setting ``mirror``, laid out as ``datacentral/sami/{release}/{catalogues,ifs}``) or the bulk download service.
 """
 
 import logging
@@ -11,100 +11,99 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tullyflow.errors import CatalogueError, DataError
+from tullyflow.conventions import log_mass_to_light, log_to_system, magnitude_to_h
+from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps, Product
 from tullyflow.surveys.fits_images import celestial_wcs, image, image_hdu, open_fits, path_of, pixel_scale_arcsec
-from tullyflow.surveys.releases import addresses, catalogue_product, file_name, galaxy_product
-from tullyflow.surveys.rows import add_flag, check_names, flag_missing, luminosity_distance_mpc, read_csv
+from tullyflow.surveys.releases import addresses, catalogue_product, datasets, file_name, galaxy_product
+from tullyflow.surveys.rows import add_flag, check_names, flag_missing, luminosity_distance_mpc
+from tullyflow.surveys.sami_tables import (
+    LICK_FLAG,
+    SYSTEM,
+    WARNINGS,
+    input_catalogue,
+    mge_photometry,
+    morphology,
+    observed_cubes,
+    populations,
+)
 
 __all__ = ["catalogue_products", "products", "read", "targets"]
 
 log = logging.getLogger("tullyflow")
 
-_INPUT = ("catid", "ra_obj", "dec_obj", "z_spec", "m_r", "r_e", "ellip", "pa", "mstar", "bad_class")
 _GOOD_CLASS = (0, 5, 8)
-_WARNINGS = ("warnz", "warnmult", "warnfcal", "warnfcbr", "warnskyr", "warnwcs")  # those that concern H-alpha maps
 _LISTED_TWICE = {"9008500001": "9008500002"}  # one galaxy under two names (SAMI DR3 notes)
 _MAPS = ("Halpha", "gas-velocity", "gas-vdisp")
 _STARS = "stellar-velocity"
 _ERRORS = {"Halpha": "HALPHA_ERR", "gas-velocity": "V_ERR", "gas-vdisp": "VDISP_ERR"}
+_PLANES = {"1-comp": {"Halpha": 2, "gas-velocity": 1, "gas-vdisp": 1}, "recom-comp": {"Halpha": 4, "gas-velocity": 3, "gas-vdisp": 3}}
+_PIXEL_ARCSEC = 0.5
 
 
 def catalogue_products(release: str, settings: Settings) -> list[Product]:
-    """List the catalogue tables; each may be called with or without ``sami_`` or ``samiDR3`` in front."""
-    names = [f"InputCatGAMA{release}", f"InputCatClusters{release}", "CubeObs", f"VisualMorphology{release}"]
-    return [_with_spellings(name, release, settings) for name in names]
+    """List the release's tables in ``releases.csv``; in a folder each may be called with or without ``sami_`` or ``samiDR3`` in front."""
+    return [_with_spellings(name, release, settings) for name in datasets("sami", release, settings) if name != "maps"]
 
 
 def _with_spellings(dataset: str, release: str, settings: Settings) -> Product:
-    plain = dataset.removesuffix(release)
+    plain = dataset.removeprefix(f"sami{release}").removesuffix(release)
     bases = dict.fromkeys((dataset, plain))
     spellings = [f"{prefix}{base}.csv" for base in bases for prefix in ("", "sami_", f"sami{release}", f"sami_sami{release}")]
     return catalogue_product("sami", release, dataset, settings, spellings=tuple(spellings))
 
 
 def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) -> pd.DataFrame:
-    """Return one row per galaxy of CubeObs: its best cube (ISBEST), stars (WARNSTAR) left out, ordered by CATID.
+    """Return one row per galaxy observed: its best cube (ISBEST), stars (WARNSTAR) left out, ordered by CATID.
 
-    Masses are log10 Msun (Chabrier, h = 0.7), M_r absolute r magnitudes, axis ratio 1 - ellipticity. Galaxies in no input
-    catalogue (fillers) keep their row without photometry. Raises `CatalogueError` where CubeObs or the GAMA input is absent.
+    Masses are log10 Msun (Chabrier), M_r absolute r magnitudes, both brought from h = 0.7 to the settings' h; axis ratio
+    1 - ellipticity. Repeats are named in the row's message. Fillers keep their row, without mass or magnitude. Star formation,
+    age and M/L are NaN where their tables are absent. Raises `CatalogueError` where no table lists cubes, or the GAMA input is absent.
     """
-    for needed in ("CubeObs", f"InputCatGAMA{release}"):
-        if needed not in catalogues:
-            folder = f"<mirror>/datacentral/sami/{release.lower()}/catalogues"
-            raise CatalogueError(f"sami {release}: the table {needed} was not found; put {needed}.csv into {folder}.")
-    cubes = _best_cubes(Path(catalogues["CubeObs"]), release)
-    names = (f"InputCatGAMA{release}", f"InputCatClusters{release}")
-    inputs = [read_csv(catalogues[name], _INPUT, text=("catid",)) for name in names if name in catalogues]
-    photometry = pd.concat([table[list(_INPUT)] for table in inputs]).drop_duplicates("catid")
-    d = cubes.merge(photometry, on="catid", how="left")
-    morphology = _morphology(catalogues.get(f"VisualMorphology{release}"), d["catid"])
+    cubes = observed_cubes(catalogues, release)
+    d = cubes.merge(input_catalogue(catalogues, release), on="catid", how="left")
+    mge = mge_photometry(catalogues, d["catid"], release)
+    from_mge = np.zeros(len(d), dtype=bool)
+    if mge is not None:
+        from_mge = d["r_e"].isna().to_numpy() & mge["r_e"].notna().to_numpy()
+        d.loc[from_mge, ["r_e", "ellip"]] = mge.loc[from_mge, ["r_e", "ellip"]].to_numpy()
+    known = populations(catalogues, cubes, release)
     z = d["z_spec"].to_numpy(dtype=float)
+    mass, log_sfr = (log_to_system(x, SYSTEM, settings.cosmology.h, settings.cosmology.imf) for x in (d["mstar"], known["log_sfr"]))
+    magnitude = magnitude_to_h(d["m_r"] - 5 * np.log10(SYSTEM.h), settings.cosmology.h)
     frame = pd.DataFrame({
         "galaxy": d["catid"], "survey": "sami", "release": release, "shard": "", "ra_deg": d["ra_obj"], "dec_deg": d["dec_obj"],
-        "z": z, "distance_mpc": luminosity_distance_mpc(z, settings), "log_mstar": d["mstar"],
-        "imf": np.where(np.isfinite(d["mstar"]), "chabrier", ""), "r_e_arcsec": d["r_e"].where(d["r_e"] > 0),
-        "axis_ratio": (1 - d["ellip"]).where(lambda q: (q > 0) & (q <= 1)), "pa_phot_deg": np.mod(d["pa"], 180.0), "morphology": morphology,
-        "abs_mag_r": d["m_r"], "psf_fwhm_arcsec": d["cubefwhm"].where(d["cubefwhm"] > 0), "drp3qual": 0,
+        "z": z, "distance_mpc": luminosity_distance_mpc(z, settings), "log_mstar": mass,
+        "imf": np.where(np.isfinite(mass), SYSTEM.imf, ""), "r_e_arcsec": d["r_e"].where(d["r_e"] > 0),
+        "axis_ratio": (1 - d["ellip"]).where(lambda q: (q > 0) & (q <= 1)), "pa_phot_deg": np.mod(d["pa"], 180.0),
+        "morphology": morphology(catalogues, d["catid"], release), "abs_mag_r": magnitude,
+        "log_sfr": log_sfr, "log_age_yr": known["log_age_yr"], "log_ml": log_mass_to_light(mass, magnitude), "log_ssfr": log_sfr - mass,
+        "psf_fwhm_arcsec": d["cubefwhm"].where(d["cubefwhm"] > 0), "drp3qual": 0,
         "flags": 0, "messages": "", "observation": d["cubeidpub"],
     })  # fmt: skip
     check_names(frame["galaxy"], f"sami {release} CubeObs")
+    repeated = d["repeats"] != ""
+    add_flag(frame, repeated, 0, [f"Other cubes of this galaxy, not used: {names}." for names in d["repeats"]])
+    add_flag(frame, from_mge, 0, "R_e and axis ratio are of the multi-Gaussian fit.")
+    _flag_quality(frame, d, known["lick_flag"], release)
+    return flag_missing(frame)
+
+
+def _flag_quality(frame: pd.DataFrame, d: pd.DataFrame, lick_flag: pd.Series, release: str) -> None:
+    """SAMI's own judgements, as flags of the rows: bad_class, FLAG of the Lick table, warnings of the cube, one galaxy under two names."""
     bad = d["bad_class"].notna() & ~d["bad_class"].isin(_GOOD_CLASS)
     add_flag(frame, bad, GALAXY.QUALITY_BAD, [f"bad_class is {value:g} (good: 0, 5, 8)." for value in d["bad_class"]])
-    warned = d[[name for name in _WARNINGS if name in d]].fillna(0) != 0
+    flagged = lick_flag.notna() & (lick_flag != 0)
+    sentences = [f"{LICK_FLAG.upper()} of IndexApertures{release} is {value:g} (good: 0)." for value in lick_flag]
+    add_flag(frame, flagged, GALAXY.QUALITY_BAD, sentences)
+    warned = d[[name for name in WARNINGS if name in d]].fillna(0) != 0
     sentences = [f"CubeObs warns: {', '.join(warned.columns[row])}." for row in warned.to_numpy()]
     add_flag(frame, warned.any(axis=1), GALAXY.QUALITY_WARNING, sentences)
     listed = set(frame["galaxy"])
     twice = [_LISTED_TWICE.get(name) in listed for name in frame["galaxy"]]
     add_flag(frame, twice, GALAXY.DUPLICATE, [f"The same galaxy as {_LISTED_TWICE.get(name)}." for name in frame["galaxy"]])
-    return flag_missing(frame)
-
-
-def _best_cubes(path: Path, release: str) -> pd.DataFrame:
-    cubes = read_csv(path, ("catid", "cubeidpub", "cubefwhm", "isbest", "warnstar"), text=("catid", "cubeidpub"))
-    best = cubes["isbest"].astype(str).str.strip().str.lower().isin(("true", "t", "1", "1.0", "yes"))
-    star = pd.to_numeric(cubes["warnstar"], errors="coerce").fillna(0) != 0
-    kept = cubes[best & ~star].drop_duplicates("catid")
-    lost = set(cubes.loc[~star, "catid"]) - set(kept["catid"])
-    repeats = int((~best & ~star).sum())
-    log.info("sami %s: %d cubes, %d galaxies (%d repeats, %d cubes of stars)", release, len(cubes), len(kept), repeats, int(star.sum()))
-    if lost:
-        shown = ", ".join(sorted(lost)[:5])
-        log.warning("sami %s: %d galaxies have no cube marked ISBEST, their first is used: %s", release, len(lost), shown)
-        kept = pd.concat([kept, cubes[~star & cubes["catid"].isin(lost)].drop_duplicates("catid")])
-    number = pd.to_numeric(kept["catid"], errors="coerce")
-    return kept.assign(_order=number).sort_values(["_order", "catid"]).drop(columns="_order").reset_index(drop=True)
-
-
-def _morphology(path: Path | None, names: pd.Series) -> np.ndarray:
-    """Visual type as text (0 E, 1 S0, 2 early, 3 late spiral); empty where unknown (5, -9) or the table is absent."""
-    if path is None:
-        return np.full(len(names), "")
-    table = read_csv(path, ("catid", "type"), text=("catid",)).drop_duplicates("catid").set_index("catid")["type"]
-    types = names.map(table)
-    return np.array([f"{value:g}" if 0 <= value <= 3 else "" for value in types])
 
 
 def products(target: Mapping, release: str, settings: Settings) -> list[Product]:
@@ -116,7 +115,7 @@ def products(target: Mapping, release: str, settings: Settings) -> list[Product]
         places = {"catid": galaxy, "cube": cube, "product": name, "binning": settings.sami.binning, "components": components}
         urls = addresses("sami", release, "maps", settings, **places)
         if release == "DR2":  # names of that release may lack the letter of the repeat
-            urls = (*urls, *(url.replace(f"/{cube}_", f"/{galaxy}_") for url in urls))
+            urls = (*urls, *(url.replace(f"{cube}_", f"{galaxy}_") for url in urls))
         listed.append(galaxy_product(galaxy, name, urls, f"sami/{release}/maps/{galaxy}"))
     return listed
 
@@ -129,11 +128,12 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
     The stellar velocity is optional. Raises `DataError`: MISSING_FILE, UNREADABLE_FILE, MISSING_HDU, NO_WCS.
     """
     galaxy = str(target["galaxy"])
-    maps, header, unit = {}, None, ""
+    maps, header, unit, notes = {}, None, "", []
     for name in _MAPS:
         path = path_of(paths, name, galaxy)
         with open_fits(path) as hdus:
             first = image_hdu(hdus, 0, path)
+            notes += _unexpected(first, name, path, settings.sami.components)
             maps[name] = image(first, path, plane=0)
             maps[f"{name} error"] = image(image_hdu(hdus, _ERRORS[name], path), path, plane=0)
             if name == "Halpha":
@@ -148,6 +148,9 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
     if stellar is not None and stellar.shape != velocity.shape:
         stellar = None
 
+    scale = pixel_scale_arcsec(wcs)
+    if not np.isclose(scale, _PIXEL_ARCSEC, rtol=0.02):
+        notes.append(f"{galaxy}: pixels of {scale:.3f} arcsec, {_PIXEL_ARCSEC} expected.")
     covered = np.isfinite([maps[name] for name in _MAPS]).any(axis=0)
     if stellar is not None:
         covered |= np.isfinite(stellar)
@@ -156,14 +159,25 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
     mask[~np.isfinite(velocity + errors["gas-velocity"] + maps["Halpha"] + errors["Halpha"])] |= PIXEL.NO_VALUE
     return GalaxyMaps(
         galaxy=galaxy, velocity=velocity, velocity_err=errors["gas-velocity"], mask=mask, wcs=wcs,
-        centre=tuple(float(v) - 1 for v in wcs.wcs.crpix), pixel_scale_arcsec=pixel_scale_arcsec(wcs),
+        centre=tuple(float(v) - 1 for v in wcs.wcs.crpix), pixel_scale_arcsec=scale,
         intensity=maps["Halpha"], intensity_err=errors["Halpha"], intensity_unit=unit,
         dispersion_sq=maps["gas-vdisp"] ** 2, dispersion_sq_err=2 * maps["gas-vdisp"] * errors["gas-vdisp"], stellar_velocity=stellar,
         psf_fwhm_arcsec=float(target.get("psf_fwhm_arcsec", np.nan)), fov_pixels=int(covered.sum()),
         flags=GALAXY.MOCK if header.get("MOCK") is True else 0,
-        messages=() if stellar is not None else (f"{galaxy}: no stellar velocity map.",),
+        messages=tuple(notes) if stellar is not None else (*notes, f"{galaxy}: no stellar velocity map."),
         history={"CUBE": str(target.get("observation", "")), "FILES": file_name(str(paths["Halpha"]))},
     )  # fmt: skip
+
+
+def _unexpected(hdu, name: str, path: Path, components: str) -> list[str]:
+    """What of a map is not as its release describes it; raise `DataError` (MISSING_HDU) for velocities in another unit."""
+    unit, axes = str(hdu.header.get("BUNIT", "")).strip(), int(hdu.header.get("NAXIS", 0))
+    if name != "Halpha" and unit.lower() not in ("", "km/s", "km s-1", "km s^-1"):
+        raise DataError(GALAXY.MISSING_HDU, f"{path.name}: its unit is {unit!r}, km/s was expected: fetch the file again or convert it.")
+    planes, expected = int(hdu.header.get("NAXIS3", 1)), _PLANES[components][name]
+    if axes == 3 and planes != expected:
+        return [f"{path.name}: {planes} planes, {expected} expected of {components}; the first is taken."]
+    return []
 
 
 def _stellar(paths: Mapping[str, Path]) -> np.ndarray | None:
