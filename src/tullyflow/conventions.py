@@ -5,22 +5,27 @@ A stamp is 64x64 with the receding side at +x, y up and the galaxy's centre at (
 its half-width is 32 pixels. Velocities are km/s in the optical convention (cz).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 __all__ = [
     "C_KMS",
     "FWHM_PER_SIGMA",
     "HALF_WIDTH",
+    "M_SUN_R",
     "R_E_PER_SCALE_LENGTH",
     "STAMP",
     "STAMP_CENTRE",
     "THICKNESS_Q0",
+    "System",
     "axis_ratio_from_inclination",
     "inclination_error_from_axis_ratio",
     "inclination_from_axis_ratio",
     "log_mass_to_chabrier",
+    "log_mass_to_light",
+    "log_to_system",
     "magnitude_to_h",
-    "mass_to_h",
     "optical_from_radio",
     "rest_frame_factor",
     "sky_to_image_angle",
@@ -34,6 +39,7 @@ STAMP_CENTRE = 31.5
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 R_E_PER_SCALE_LENGTH = 1.678  # half-light radius of an exponential disc, in scale lengths
 THICKNESS_Q0 = 0.2  # axis ratio of an edge-on disc
+M_SUN_R = 4.65  # absolute magnitude of the Sun, r band, AB
 
 _LOG_MASS_TO_CHABRIER = {"chabrier": 0.0, "salpeter": -0.24, "kroupa": -0.04}
 
@@ -104,11 +110,35 @@ def log_mass_to_chabrier(log_mass, imf: str):
     return np.asarray(log_mass, dtype=float) + _LOG_MASS_TO_CHABRIER[imf.lower()]
 
 
-def mass_to_h(mass_h1, h: float):
-    """Mass quoted for h = 1 (h^-2 Msun, e.g. NSA) at another h."""
-    return np.asarray(mass_h1, dtype=float) / h**2
-
-
 def magnitude_to_h(abs_mag_h1, h: float):
     """Absolute magnitude quoted for h = 1 (M - 5 log h, e.g. NSA) at another h."""
     return np.asarray(abs_mag_h1, dtype=float) + 5 * np.log10(h)
+
+
+@dataclass(frozen=True)
+class System:
+    """What the masses and star formation rates of a catalogue assume, and who says so.
+
+    ``imf`` is the initial mass function ("" where it does not matter, e.g. HI), ``h`` the Hubble constant / 100 km/s/Mpc
+    of its distances.
+    """
+
+    imf: str
+    h: float
+    source: str
+
+
+def log_to_system(log_value, system: System, h: float, imf: str = "chabrier"):
+    """log10 of a mass or star formation rate of a catalogue, at another h and on a Chabrier initial mass function.
+
+    Both go with the square of the distance, so with h^-2: log x + 2 log10(h_catalogue / h). Star formation rates measured from
+    light change with the initial mass function by about the factor of the masses, and are converted by the same one: specific
+    rates stay what they are. ``imf`` "own" leaves the catalogue's initial mass function alone. NaN stays NaN.
+    """
+    log_value = np.asarray(log_value, dtype=float) + 2 * np.log10(system.h / h)
+    return log_value if imf == "own" or not system.imf else log_mass_to_chabrier(log_value, system.imf)
+
+
+def log_mass_to_light(log_mass, abs_mag_r):
+    """log10 of the mass-to-light ratio in the r band (solar units), of a log10 mass and an absolute AB magnitude of one h."""
+    return np.asarray(log_mass, dtype=float) + 0.4 * (np.asarray(abs_mag_r, dtype=float) - M_SUN_R)

@@ -105,6 +105,8 @@ class Manga(_SurveyBase):
     tables: list[Literal["dapall", "pipe3d", "hi"]] = Field(default_factory=list, description="further catalogues: dapall and pipe3d (star formation, ages, M/L), hi (HI-MaNGA line widths and gas masses)")
     extra: list[Literal["logcube", "modelcube"]] = Field(default_factory=list, description="further files to fetch beside the maps; nothing reads them")
     lsf_factor: float = Field(1.045, gt=0, description="instrumental dispersion of DR15/16 times this (Law+2021); never DR17")
+    pipe3d_dispersion: Literal["auto", "sigma", "fwhm"] = Field("auto", description="what the dispersions of Pipe3D cubes are: a standard deviation, a FWHM, or judged by the instrument's in each file")
+    pipe3d_instrument: Kms = Field(70.0, gt=0, description="instrumental dispersion in Pipe3D cubes at the line, km/s (Law+2021: about 70 at Halpha)")
 
 
 class Sami(_SurveyBase):

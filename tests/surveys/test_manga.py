@@ -217,7 +217,8 @@ def test_products_name_plate_ifu_and_the_release_analysis(configure):
     (dr15,) = manga.products({"galaxy": "8485-1901"}, "DR15", configure())
     (dr17,) = manga.products({"galaxy": "8485-1901"}, "DR17", configure())
     root = "https://data.sdss.org/sas/dr15/manga/spectro/analysis/v2_4_3/2.2.1/HYB10-GAU-MILESHC/8485/1901"
-    assert dr15.urls == (f"{root}/manga-8485-1901-MAPS-HYB10-GAU-MILESHC.fits.gz",)
+    name = "manga-8485-1901-MAPS-HYB10-GAU-MILESHC.fits.gz"
+    assert dr15.urls == (f"{root}/{name}", f"{root.replace('dr15', 'dr16')}/{name}")  # DR16 has the same version
     assert dr17.urls[0].endswith("dr17/manga/spectro/analysis/v3_1_1/3.1.0/HYB10-MILESHC-MASTARSSP/8485/1901/"
                                  "manga-8485-1901-MAPS-HYB10-MILESHC-MASTARSSP.fits.gz")  # fmt: skip
     assert dr15.path != dr17.path

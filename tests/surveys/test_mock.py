@@ -12,7 +12,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from tullyflow.conventions import magnitude_to_h, mass_to_h
+from tullyflow.conventions import magnitude_to_h
 from tullyflow.errors import DataError, SettingsError
 from tullyflow.flags import BAD_VELOCITY, GALAXY
 from tullyflow.settings import parse_settings
@@ -204,7 +204,7 @@ def test_catalogue_masses_and_magnitudes_convert_to_the_truth(archive, truth):
     path = archive / "data.sdss.org/sas/dr15/manga/spectro/redux/v2_4_3/drpall-v2_4_3.fits"
     table = fits.getdata(path, "MANGA")
     rows = truth.loc[list(table["plateifu"])]
-    assert np.allclose(np.log10(mass_to_h(table["nsa_elpetro_mass"], 0.7)), rows["log_mstar"], atol=1e-4)
+    assert np.allclose(np.log10(table["nsa_elpetro_mass"] / 0.7**2), rows["log_mstar"], atol=1e-4)
     assert np.allclose(magnitude_to_h(table["nsa_elpetro_absmag"][:, 4], 0.7), rows["abs_mag_r"], atol=1e-4)
 
 

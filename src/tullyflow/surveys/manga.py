@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tullyflow.conventions import magnitude_to_h, mass_to_h
+from tullyflow.conventions import log_to_system, magnitude_to_h
 from tullyflow.errors import CatalogueError, DataError, SettingsError
 from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps, Product
 from tullyflow.surveys.fits_images import celestial_wcs, channel_of_line, image, image_hdu, open_fits, path_of, pixel_scale_arcsec
-from tullyflow.surveys.manga_quality import flag_drp_quality, judge_quality
-from tullyflow.surveys.releases import addresses, catalogue_product, galaxy_product
-from tullyflow.surveys.rows import add_flag, asked_galaxies, check_names, flag_missing, luminosity_distance_mpc
+from tullyflow.surveys.manga_header import centre_of, check_galaxy, file_flags, psf_of
+from tullyflow.surveys.manga_quality import flag_drp_quality, flag_repeats
+from tullyflow.surveys.manga_tables import SYSTEMS, merge_tables, read_columns, wanted_tables
+from tullyflow.surveys.releases import addresses, catalogue_product, galaxy_product, kept_under
+from tullyflow.surveys.rows import asked_galaxies, check_names, flag_missing, luminosity_distance_mpc
 
 __all__ = ["HDUS", "catalogue_products", "products", "read", "targets"]
 
@@ -30,6 +32,8 @@ HDUS = ("SPX_SNR", "BINID", "STELLAR_VEL", "STELLAR_VEL_MASK", "EMLINE_GFLUX", "
          "EMLINE_GVEL", "EMLINE_GVEL_IVAR", "EMLINE_GVEL_MASK", "EMLINE_GSIGMA", "EMLINE_GSIGMA_IVAR", "EMLINE_GSIGMA_MASK",
          "EMLINE_INSTSIGMA")  # fmt: skip
 
+_HDUS_OF = {"maps": HDUS}
+
 _PIXEL_BITS = (  # MANGA_DAPPIXMASK
     (0, PIXEL.NO_COVERAGE), (3, PIXEL.FOREGROUND), (4, PIXEL.NO_VALUE), (5, PIXEL.UNRELIABLE), (8, PIXEL.NEAR_BOUND),
     (30, PIXEL.DO_NOT_USE),
@@ -37,16 +41,17 @@ _PIXEL_BITS = (  # MANGA_DAPPIXMASK
 
 
 def catalogue_products(release: str, settings: Settings) -> list[Product]:
-    """List the one catalogue: drpall."""
-    return [catalogue_product("manga", release, "drpall", settings)]
+    """List drpall and the further catalogues that ``manga.tables`` and ``manga.masses`` ask for."""
+    return [catalogue_product("manga", release, name, settings) for name in ("drpall", *wanted_tables(settings))]
 
 
 def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) -> pd.DataFrame:
     """Return one row per galaxy of drpall, ordered by plate and IFU.
 
     Only the main sample (MNGTARG1 bits 10-12) if ``manga.main_sample``, but always the galaxies asked for by name.
-    NSA masses (elliptical Petrosian, else Sersic; h = 1, Chabrier) and r magnitudes are brought to the settings' h.
-    -9999 is NaN; a galaxy without mass keeps its row. Raises `CatalogueError` for an unreadable drpall.
+    NSA masses (elliptical Petrosian, else Sersic; `SYSTEMS`) and r magnitudes are brought to the settings' h; what further
+    catalogues say is merged (`merge_tables`). -9999 and -999 are NaN; a galaxy without mass keeps its row. Repeated observations
+    of a galaxy are flagged. Raises `CatalogueError` for an unreadable catalogue.
     """
     drpall = _read_drpall(catalogues, release)
     name = drpall["plateifu"]
@@ -56,17 +61,17 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     order = np.lexsort(tuple(_number(name, part) for part in (1, 0)))
     order = order[keep[order]]
     d = {key: values[order] for key, values in drpall.items()}
-    h = settings.cosmology.h
+    h, imf = settings.cosmology.h, settings.cosmology.imf
     mass = np.where(_valid(d["nsa_elpetro_mass"], positive=True), d["nsa_elpetro_mass"], d.get("nsa_sersic_mass", np.nan))
     with np.errstate(divide="ignore", invalid="ignore"):
-        log_mstar = np.log10(mass_to_h(np.where(mass > 0, mass, np.nan), h))
-    z = _value(d["z"])
+        log_mstar = log_to_system(np.log10(np.where(mass > 0, mass, np.nan)), SYSTEMS["nsa"], h, imf)
+    z = _value(d["z"], positive=True)
     if "nsa_z" in d:
-        z = np.where(np.isfinite(z), z, _value(d["nsa_z"]))
+        z = np.where(np.isfinite(z), z, _value(d["nsa_z"], positive=True))
     frame = pd.DataFrame({
         "galaxy": d["plateifu"], "survey": "manga", "release": release, "shard": "",
         "ra_deg": _value(d["objra"]), "dec_deg": _value(d["objdec"]), "z": z, "distance_mpc": luminosity_distance_mpc(z, settings),
-        "log_mstar": log_mstar, "imf": np.where(np.isfinite(log_mstar), "chabrier", ""),
+        "log_mstar": log_mstar, "imf": np.where(np.isfinite(log_mstar), SYSTEMS["nsa"].imf, ""),
         "r_e_arcsec": _value(d["nsa_elpetro_th50_r"], positive=True), "axis_ratio": _value(d["nsa_elpetro_ba"], positive=True),
         "pa_phot_deg": np.mod(_value(d["nsa_elpetro_phi"]), 180.0),
         "sersic_n": _value(d.get("nsa_sersic_n", np.full(len(z), np.nan)), positive=True),
@@ -75,7 +80,8 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     })  # fmt: skip
     check_names(frame["galaxy"], f"manga {release} drpall")
     flag_drp_quality(frame)
-    _flag_repeats(frame, d.get("mangaid"), asked)
+    flag_repeats(frame, d.get("mangaid"), asked)
+    merge_tables(frame, catalogues, release, settings)
     return flag_missing(frame)
 
 
@@ -83,22 +89,11 @@ def _read_drpall(catalogues: Mapping[str, Path], release: str) -> dict[str, np.n
     if "drpall" not in catalogues:
         raise CatalogueError(f"manga {release}: drpall was not fetched; its address is in the releases table, or set 'mirror'.")
     path = Path(catalogues["drpall"])
+    wanted = ("mngtarg3", "nsa_sersic_mass", "nsa_sersic_n", "nsa_z", "mangaid")
     try:
-        with open_fits(path) as hdus:
-            tables = [hdu for hdu in hdus[1:] if not hdu.is_image]
-            table = next((hdu for hdu in tables if hdu.name == "MANGA"), tables[0] if tables else None)
-            if table is None:
-                raise CatalogueError(f"{path}: holds no table called MANGA.")
-            names = {str(name).lower(): name for name in table.columns.names}
-            missing = [name for name in _NEEDED if name not in names]
-            if missing:
-                raise CatalogueError(f"{path}: drpall lacks column(s) {', '.join(missing)}.")
-            wanted = (*_NEEDED, "mngtarg3", "nsa_sersic_mass", "nsa_sersic_n", "nsa_z", "mangaid")
-            columns = {name: np.array(table.data[names[name]]) for name in wanted if name in names}
+        return read_columns(path, wanted, "MANGA", _NEEDED)
     except DataError as err:
         raise CatalogueError(f"manga {release}: {err} Fetch it again.") from err
-    native = {k: v.astype(v.dtype.newbyteorder("=")) if v.dtype.kind in "iuf" else np.char.strip(v.astype(str)) for k, v in columns.items()}
-    return native
 
 
 def _number(names: np.ndarray, part: int) -> np.ndarray:
@@ -117,36 +112,21 @@ def _value(values, positive: bool = False) -> np.ndarray:
     return np.where(_valid(values, positive), np.asarray(values, dtype=float), np.nan)
 
 
-def _flag_repeats(frame: pd.DataFrame, mangaid: np.ndarray | None, asked: list[str] | None) -> None:
-    """Flag all but one observation of a galaxy seen more than once: the one kept is not critical and has the largest IFU.
-
-    Where galaxies were asked for by name only those count.
-    """
-    if mangaid is None:
-        return
-    known = np.array([text not in ("", "-9999", "NA") for text in mangaid], dtype=bool)
-    if asked is not None:
-        known &= np.isin(frame["galaxy"], asked)
-    bad = (frame["flags"].to_numpy() & GALAXY.QUALITY_BAD != 0) | ~known
-    order = np.lexsort((np.arange(len(frame)), -_number(frame["galaxy"].to_numpy(), 1), bad))
-    ranked = pd.Series(mangaid[order], index=order)
-    repeat = np.zeros(len(frame), dtype=bool)
-    repeat[ranked.index[ranked.duplicated()]] = True
-    first = ranked.drop_duplicates()
-    chosen = dict(zip(first.to_numpy(), frame["galaxy"].to_numpy()[first.index], strict=True))
-    add_flag(frame, repeat & known, GALAXY.DUPLICATE, [f"The same galaxy as {chosen[text]} (MaNGA-ID {text})." for text in mangaid])
-
-
 def products(target: Mapping, release: str, settings: Settings) -> list[Product]:
-    """List the one file a galaxy needs: its MAPS."""
+    """List the file a galaxy needs, its MAPS or (``manga.product``) its Pipe3D cube, and those of ``manga.extra``, which nobody reads."""
     plate, dash, ifu = str(target["galaxy"]).partition("-")
     if not dash:
         raise CatalogueError(f"manga {release}: {target['galaxy']!r} is no plate-ifu name, e.g. 8484-3704.")
     daptype = settings.manga.daptype.get(release)
     if not daptype:
         raise SettingsError(f"manga.daptype has no entry for {release}; add one, e.g. {release}: HYB10-MILESHC-MASTARSSP.")
-    urls = addresses("manga", release, "maps", settings, plate=plate, ifu=ifu, daptype=daptype)
-    return [galaxy_product(f"{plate}-{ifu}", "maps", urls, f"manga/{release}/maps/{plate}/{ifu}", HDUS)]
+    main = "maps" if settings.manga.product == "dap" else "pipe3d_cube"
+    listed = []
+    for dataset in (main, *settings.manga.extra):
+        urls = addresses("manga", release, dataset, settings, plate=plate, ifu=ifu, daptype=daptype)
+        folder = f"manga/{kept_under('manga', release, dataset, settings)}/{dataset}/{plate}/{ifu}"
+        listed.append(galaxy_product(f"{plate}-{ifu}", dataset, urls, folder, _HDUS_OF.get(dataset, ())))
+    return listed
 
 
 def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> GalaxyMaps:
@@ -166,8 +146,7 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
         primary = hdus[0].header
         if "REFUSED" in primary:
             raise DataError(GALAXY.UNREADABLE_FILE, f"{galaxy}: Marvin cannot read its MAPS file: {primary['REFUSED']}.")
-        if str(primary.get("PLATEIFU", galaxy)).strip() != galaxy:
-            raise DataError(GALAXY.UNREADABLE_FILE, f"{path.name}: holds {primary['PLATEIFU']}, not {galaxy}.")
+        check_galaxy(primary, galaxy, path)
         maps = {name: _line_map(hdus, name, settings.manga.line, path) for name in HDUS if name.startswith("EMLINE")}
         velocity_header = hdus["EMLINE_GVEL"].header
         snr = image(image_hdu(hdus, "SPX_SNR", path), path)
@@ -191,13 +170,13 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
     dispersion_sq = sigma**2 - (maps["EMLINE_INSTSIGMA"] * factor) ** 2
     mask[dispersion_sq < 0] |= PIXEL.NEGATIVE_DISPERSION
 
-    flags, messages = _file_flags(primary)
+    flags, messages = file_flags(primary)
     return GalaxyMaps(
-        galaxy=galaxy, velocity=velocity, velocity_err=velocity_err, mask=mask, wcs=wcs, centre=_centre(wcs, primary, target),
+        galaxy=galaxy, velocity=velocity, velocity_err=velocity_err, mask=mask, wcs=wcs, centre=centre_of(wcs, primary, target),
         pixel_scale_arcsec=pixel_scale_arcsec(wcs), intensity=intensity, intensity_err=intensity_err,
         intensity_unit="1e-17 erg/s/cm^2/spaxel",
         dispersion_sq=dispersion_sq, dispersion_sq_err=2 * sigma * sigma_err, stellar_velocity=np.where(stellar_mask, np.nan, stellar),
-        bin_id=bin_id, psf_fwhm_arcsec=_psf(primary, target), fov_pixels=int(covered.sum()), flags=flags, messages=messages,
+        bin_id=bin_id, psf_fwhm_arcsec=psf_of(primary, target), fov_pixels=int(covered.sum()), flags=flags, messages=messages,
         history={**{key: str(primary.get(key, "")) for key in ("VERSDRP3", "VERSDAP", "DAPTYPE", "SCINPVEL")},
                  "LINE": settings.manga.line, "LSFACTOR": f"{factor:g}"},
     )  # fmt: skip
@@ -231,23 +210,3 @@ def _is_before_dr17(target: Mapping, primary) -> bool:
         return release != "DR17"
     major = str(primary.get("VERSDAP", "3")).strip()[:1]
     return major.isdigit() and int(major) < 3
-
-
-def _centre(wcs, primary, target: Mapping) -> tuple[float, float]:
-    """Pixel of the object (OBJRA, OBJDEC), where SPX_SKYCOO is (0, 0)."""
-    ra, dec = primary.get("OBJRA", target.get("ra_deg")), primary.get("OBJDEC", target.get("dec_deg"))
-    x, y = wcs.wcs_world2pix([[float(ra), float(dec)]], 0)[0]
-    if not np.isfinite([x, y]).all():
-        raise DataError(GALAXY.NO_WCS, f"{target['galaxy']}: the object's position is not on the map's sky.")
-    return float(x), float(y)
-
-
-def _psf(primary, target: Mapping) -> float:
-    width = float(target.get("psf_fwhm_arcsec", np.nan))
-    return width if np.isfinite(width) else float(primary.get("RFWHM", np.nan))
-
-
-def _file_flags(primary) -> tuple[int, tuple[str, ...]]:
-    judged = [judge_quality(key, int(primary.get(key, 0))) for key in ("DRP3QUAL", "DAPQUAL")]
-    flags = judged[0][0] | judged[1][0] | (GALAXY.MOCK if primary.get("MOCK") is True else 0)
-    return flags, tuple(sentence for _, sentence in judged if sentence)
