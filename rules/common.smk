@@ -1,6 +1,7 @@
 """What all rules share: the validated settings, the paths, and the functions that look things up."""
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,20 @@ from tullyflow.fetch.preflight import choose_training, resolve_releases
 from tullyflow.provenance import source_digest
 from tullyflow.settings import parse_settings, select_sections
 from tullyflow.surveys import SURVEYS, local
+
+
+def marvin_python(settings, files="--config"):
+    """Python of Marvin's environment: conda's where Snakemake sets environments up, else that of `make marvin`; None where Marvin reads nothing."""
+    if "manga" not in settings.surveys or settings.manga.reader != "marvin":
+        return None
+    if settings.manga.product != "dap":
+        raise TullyflowError(f"{files}: manga.reader: Marvin reads the pipeline's MAPS only: set manga.product: dap, or manga.reader: native")
+    if "conda" in map(str, workflow.deployment_settings.deployment_method):
+        return "python"
+    python = Path(os.environ.get("TULLYFLOW_MARVIN") or Path(workflow.basedir).parent / ".venv-marvin/bin/python")
+    if not python.is_file():
+        raise TullyflowError(f"{files}: manga.reader: Marvin's environment is not there ({python}): run `make marvin`, or name a Python that has sdss-marvin in TULLYFLOW_MARVIN")
+    return os.path.relpath(python)
 
 
 def validated(config):
@@ -30,6 +45,7 @@ def validated(config):
             local.targets({"catalogue": Path(settings.catalogue)}, "user", settings)  # its mistakes are said before anything runs
         if settings.mirror and "://" not in settings.mirror and settings.mock is None and not Path(settings.mirror).is_dir():
             raise TullyflowError(f"{files}: mirror: no such folder: {settings.mirror}")
+        marvin_python(settings, files)
         return settings, {survey: settings.for_survey(survey) for survey in settings.surveys}
     except TullyflowError as err:
         print(f"tullyflow: {err}", file=sys.stderr)
@@ -92,6 +108,12 @@ def raw_content(kind):
         return content_digest(path) if path.is_file() else ""  # looked up again when the manifest exists
 
     return digest
+
+
+def manifest_of(wildcards):
+    """Input function: manifest of a shard's files; where Marvin reads them, the one with what it made of them."""
+    stage = "marvin" if wildcards.survey == "manga" and SETTINGS.manga.reader == "marvin" else "fetch"
+    return f"{RESULTS}/{stage}/{SHARD}.csv".format(**wildcards)
 
 
 def shards(survey, release):
