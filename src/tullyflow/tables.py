@@ -60,7 +60,7 @@ log_sfr|f|dex(Msun/yr)|log10 star formation rate
 log_age_yr|f|dex(yr)|log10 mean stellar age
 log_ml|f|dex|log10 stellar mass-to-light ratio
 log_ssfr|f|dex(1/yr)|log10 specific star formation rate
-hi_width_kms|f|km/s|full width of the HI line at half its peak (HI-MaNGA), uncorrected for inclination
+hi_width_kms|f|km/s|full width of the HI line at half the median of its two peaks (HI-MaNGA WM50), uncorrected for inclination
 hi_width_err_kms|f|km/s|its 1 sigma
 psf_fwhm_arcsec|f|arcsec|beam or PSF FWHM
 drp3qual|i||the survey's quality bits (MaNGA DRP3QUAL; 0 elsewhere)
@@ -173,6 +173,7 @@ def _sample() -> tuple[Column, ...]:
         columns[f"{name}_circ_kms"] = Column(f"{name}_circ_kms", "f", "km/s", f"{_WORDS[name]}, drift corrected (thesis eq. 4.4)")
         columns[f"log_{name}_circ_err"] = Column(f"log_{name}_circ_err", "f", "dex", "1 sigma of its log10")
     last = _columns("""
+extinction_r_mag|f|mag|internal extinction of abs_mag_r, which the r-band relation takes off; 0 where relation.internal_extinction is off
 reconstruction|f||the statistic the reconstruction cut is made on
 reconstruction_threshold|f||its frozen threshold
 used|b||in the relation

@@ -19,6 +19,7 @@ from tullyflow.errors import CatalogueError, RelationError
 from tullyflow.flags import GALAXY
 from tullyflow.relation.cuts import KINEMATIC_CUTS, apply_cuts, cut_flow
 from tullyflow.relation.drift import correct_drift
+from tullyflow.relation.extinction import internal_extinction
 from tullyflow.relation.record import read_record, write_record
 from tullyflow.settings import Relation, Settings
 from tullyflow.tables import GALAXIES, KINEMATICS, SAMPLE, TARGETS, VELOCITIES, conform, read_table, whole_file, write_table
@@ -207,6 +208,8 @@ def select_sample(
         threshold = frozen.get("threshold")
         sample["reconstruction_threshold"] = np.nan if threshold is None else float(threshold)
     _correct_velocities(sample, settings.relation)
+    off = settings.relation.internal_extinction == "off"
+    sample["extinction_r_mag"] = 0.0 if off else internal_extinction(sample["v_max_kms"], sample["axis_ratio"])
     sample["flags"] = apply_cuts(sample, settings.relation)
     _conclude(sample)
     write_table(out_path, sample, SAMPLE)

@@ -57,7 +57,8 @@ def _velocity(sample: pd.DataFrame, velocity: str, relation: Relation) -> tuple[
 def relation_points(sample: pd.DataFrame, relation: RelationName, velocity: str, settings: Settings) -> RelationPoints:
     """Take the used galaxies' x and y of a relation.
 
-    ``reverse`` is log V on log M*, ``forward`` log M* on log V, ``r_band`` M_r on log V. The velocity is the
+    ``reverse`` is log V on log M*, ``forward`` log M* on log V, ``r_band`` M_r on log V (with ``relation.internal_extinction``
+    M_r less the sample's extinction_r_mag). The velocity is the
     drift-corrected one unless ``relation.drift`` is off. A mass without an error gets ``relation.log_mstar_err``.
     A pivot that is null in the settings is the median of x. Galaxies with a NaN are left out and counted.
 
@@ -71,9 +72,11 @@ def relation_points(sample: pd.DataFrame, relation: RelationName, velocity: str,
     mass = chosen["log_mstar"].to_numpy(dtype=float)
     mass_err = chosen["log_mstar_err"].to_numpy(dtype=float)
     mass_err = np.where(mass_err > 0, mass_err, max(cuts.log_mstar_err, _NO_ERR))
-    magnitude = chosen["abs_mag_r"].to_numpy(dtype=float)
+    magnitude, magnitude_name = chosen["abs_mag_r"].to_numpy(dtype=float), "abs_mag_r"
+    if cuts.internal_extinction != "off":
+        magnitude, magnitude_name = magnitude - chosen["extinction_r_mag"].to_numpy(dtype=float), "abs_mag_r - extinction_r_mag"
     v_axis, mass_axis = (log_v, log_v_err, v_name), (mass, mass_err, "log_mstar")
-    magnitude_axis = (magnitude, np.full(magnitude.shape, max(cuts.abs_mag_err, _NO_ERR)), "abs_mag_r")
+    magnitude_axis = (magnitude, np.full(magnitude.shape, max(cuts.abs_mag_err, _NO_ERR)), magnitude_name)
     axes = {
         "reverse": (mass_axis, v_axis, cuts.pivot_log_mstar),
         "forward": (v_axis, mass_axis, cuts.pivot_log_v),
