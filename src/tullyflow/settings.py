@@ -58,6 +58,7 @@ class Fetch(_Section):
     ca_bundle: str | None = Field(None, description="file of certificates to trust besides the usual ones (proxies of an institute); proxies are taken from HTTPS_PROXY")
     disk_margin_gb: float = Field(1.0, ge=0, description="disk space to leave free, GB; a shard that needs more is not begun")
     sum_lists: bool = Field(False, description="check against the archive's sha1sum lists where it has them (one more request per folder)")
+    fits_sums: bool = Field(True, description="refuse FITS files whose CHECKSUM or DATASUM do not match (false for an archive that edits headers without renewing them)")
     tries: int = Field(4, ge=1, description="tries per file and mirror")
     failures_allowed: float = Field(0.2, ge=0, le=1, description="share of a shard's files that may fail (404 is an answer, not a failure)")
     retry_failed: int = Field(0, ge=0, description="raise by one to try the failed files of finished shards again")

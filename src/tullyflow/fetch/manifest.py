@@ -2,19 +2,26 @@
 
 import hashlib
 import logging
-import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from tullyflow.errors import CatalogueError, FetchError
+from tullyflow.errors import FetchError
+from tullyflow.fetch.ledger import Ledger, known_rows
+from tullyflow.fetch.progress import Progress
 from tullyflow.fetch.transfer import candidates, fetch_file
 from tullyflow.fetch.verify import sha256_of
 from tullyflow.settings import Settings
 from tullyflow.surveys import Product, get_survey
 from tullyflow.tables import MANIFEST, TARGETS, read_table, write_table
+
+if TYPE_CHECKING:
+    from tullyflow.fetch.client import Client
+    from tullyflow.fetch.sums import SumLists
 
 __all__ = ["content_digest", "fetch_catalogue", "fetch_products", "fetch_shard"]
 
@@ -55,15 +62,24 @@ def fetch_products(
     """
     manifest_path = Path(manifest_path)
     _check_places(products, settings)
-    ledger = manifest_path.with_name(f".{manifest_path.stem}.ledger.csv")
-    known = _known(ledger) | _known(manifest_path)
+    ledger_path = manifest_path.with_name(f".{manifest_path.stem}.ledger.csv")
+    known = known_rows(manifest_path) | known_rows(ledger_path)
     rows: list[dict | None] = [None] * len(products)
-    try:
-        _fetch_all(products, settings, known, rows)
-    finally:
-        done = pd.DataFrame([row for row in rows if row is not None], columns=[c.name for c in MANIFEST])
-        if len(done):
-            write_table(ledger, done, MANIFEST)
+    with ExitStack() as stack:
+        client = sums = None
+        if any(isinstance(place, str) for product in products for place in candidates(product, settings.mirror)):
+            from tullyflow.fetch.client import open_client
+            from tullyflow.fetch.sums import SumLists
+
+            client = stack.enter_context(open_client(settings.fetch))
+            sums = SumLists(client) if settings.fetch.sum_lists else None
+            _check_room(products, settings, client)
+        ledger = Ledger(ledger_path)
+        try:
+            _fetch_all(products, settings, known, rows, ledger, client, sums, manifest_path.stem)
+        finally:
+            done = pd.DataFrame([row for row in rows if row is not None], columns=[c.name for c in MANIFEST])
+            ledger.close(done)
     count = done["status"].value_counts()
     failed = done[done["status"] == "failed"]
     for row in failed.head(20).itertuples():
@@ -97,47 +113,61 @@ def _check_places(products: list[Product], settings: Settings) -> None:
             raise FetchError(f"{name}: this archive has no static addresses ({host}); set 'mirror' to a folder laid out like it.")
 
 
-def _known(path: Path) -> dict[str, dict]:
-    """Rows of an earlier manifest by path; none where there is no readable one."""
-    if not path.is_file():
-        return {}
-    try:
-        return {row["path"]: row for row in read_table(path, MANIFEST).to_dict("records")}
-    except CatalogueError as err:
-        log.warning("%s", err)
-        return {}
+def _check_room(products: list[Product], settings: Settings, client: "Client") -> None:
+    """Compare what is still to come with the free space, before anything is fetched."""
+    from tullyflow.fetch.space import check_space, estimate_bytes
+
+    absent = []
+    for product in products:
+        places = candidates(product, settings.mirror)
+        here = (Path(settings.resources) / product.path).is_file() or any(isinstance(p, Path) and p.is_file() for p in places)
+        remote = [place for place in places if isinstance(place, str)]
+        if remote and not here:
+            absent.append(remote)
+    if absent:
+        check_space(settings.resources, estimate_bytes(client, absent), settings.fetch.disk_margin_gb)
 
 
-def _fetch_all(products: list[Product], settings: Settings, known: dict[str, dict], rows: list[dict | None]) -> None:
-    """Fill ``rows`` in the order of the products; on an interrupt what is not under way is dropped."""
-    with ExitStack() as stack:
-        client = None
-        if any(isinstance(place, str) for product in products for place in candidates(product, settings.mirror)):
-            from tullyflow.fetch.download import open_client
+def _fetch_all(
+    products: list[Product],
+    settings: Settings,
+    known: dict[str, dict],
+    rows: list[dict | None],
+    ledger: Ledger,
+    client: "Client | None",
+    sums: "SumLists | None",
+    name: str,
+) -> None:
+    """Fill ``rows`` in the order of the products and note each in the ledger; an interrupt stops what is under way, too."""
+    finished: SimpleQueue[tuple[int, Future]] = SimpleQueue()
 
-            client = stack.enter_context(open_client(settings.fetch))
-        pool = stack.enter_context(ThreadPoolExecutor(settings.fetch.connections))
+    def fetch(product: Product) -> dict:
+        path = Path(settings.resources) / product.path
+        previous = known.get(str(path))
+        row = fetch_file(product, path, settings.fetch, settings.mirror, previous=previous, client=client, sums=sums)
+        if row != previous:
+            ledger.append(row)
+        return row
 
-        def fetch(product: Product) -> dict:
-            path = Path(settings.resources) / product.path
-            return fetch_file(product, path, settings.fetch, settings.mirror, previous=known.get(str(path)), client=client)
-
-        futures = {pool.submit(fetch, product): number for number, product in enumerate(products)}
+    connections = settings.fetch.connections
+    with Progress(name, len(products), lambda: client.received if client else 0) as progress, ThreadPoolExecutor(connections) as pool:
         try:
-            for future in _with_progress(as_completed(futures), len(futures)):
-                rows[futures[future]] = future.result()
+            for number, product in enumerate(products):
+                future = pool.submit(fetch, product)
+                future.add_done_callback(lambda future, number=number: finished.put((number, future)))
+            left = len(products)
+            while left:
+                with suppress(Empty):
+                    number, future = finished.get(timeout=1.0)
+                    rows[number] = future.result()
+                    progress.done(rows[number]["status"])
+                    left -= 1
+                progress.tick()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            if client is not None:
+                client.stop()
             raise
-
-
-def _with_progress(futures, total: int):
-    """Show a progress bar, on a terminal only."""
-    if not sys.stderr.isatty():
-        return futures
-    from tqdm import tqdm
-
-    return tqdm(futures, total=total, unit="file", desc="fetch")
 
 
 def content_digest(manifest_path: str | Path) -> str:

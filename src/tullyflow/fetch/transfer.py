@@ -1,19 +1,23 @@
 """One product: find it under its addresses or the mirror, link or download it, and say what became of it."""
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from tullyflow.fetch.verify import problem_with, sha256_of
+from tullyflow.fetch.verify import examine, sha256_of
 from tullyflow.settings import Fetch
 from tullyflow.surveys import Product
 
 if TYPE_CHECKING:
-    import httpx
+    from tullyflow.fetch.client import Client
+    from tullyflow.fetch.sums import SumLists
 
 __all__ = ["candidates", "fetch_file"]
+
+log = logging.getLogger("tullyflow")
 
 
 def candidates(product: Product, mirror: str | None) -> list[str | Path]:
@@ -47,7 +51,8 @@ def fetch_file(
     mirror: str | None = None,
     *,
     previous: Mapping | None = None,
-    client: "httpx.Client | None" = None,
+    client: "Client | None" = None,
+    sums: "SumLists | None" = None,
 ) -> dict:
     """Bring one product to ``destination``; return its row of ``tables.MANIFEST``.
 
@@ -62,12 +67,12 @@ def fetch_file(
         "status": "failed", "http_status": 0, "bytes": 0, "mtime_ns": 0, "sha256": "", "tries": 0, "message": "",
     }  # fmt: skip
     try:
-        return row | _fetch(product, destination, fetch, candidates(product, mirror), previous, client)
+        return row | _fetch(product, destination, fetch, candidates(product, mirror), previous, client, sums)
     except OSError as err:
         return row | {"message": f"{err.filename or destination}: {err.strerror or err}"}
 
 
-def _fetch(product: Product, destination: Path, fetch: Fetch, places: list, previous: Mapping | None, client) -> dict:
+def _fetch(product: Product, destination: Path, fetch: Fetch, places: list, previous: Mapping | None, client, sums) -> dict:
     local = [place for place in places if isinstance(place, Path)]
     here = next((place for place in local if place.is_file()), None)
     if here is not None:
@@ -76,33 +81,38 @@ def _fetch(product: Product, destination: Path, fetch: Fetch, places: list, prev
     if destination.is_symlink():  # points to a file of another mirror, or to one that is gone
         destination.unlink()
     elif destination.is_file():
-        kept = _keep(destination, previous, product)
+        kept = _keep(destination, previous, product, fetch)
         if kept:
             return kept
     remote = [place for place in places if isinstance(place, str)]
     if not remote:
         where = ", ".join(map(str, local[:2])) or "an archive folder (setting mirror)"
         return {"status": "missing", "message": f"not found: {where}{' ...' if len(local) > 2 else ''}"}
-    return _download(product, destination, fetch, remote, client)
+    if client is not None:
+        return _download(product, destination, fetch, remote, client, sums)
+    from tullyflow.fetch.client import open_client
+
+    with open_client(fetch) as own:
+        return _download(product, destination, fetch, remote, own, sums)
 
 
-def _download(product: Product, destination: Path, fetch: Fetch, remote: list[str], client) -> dict:
-    from tullyflow.fetch.download import download, open_client
+def _download(product: Product, destination: Path, fetch: Fetch, remote: list[str], client: "Client", sums) -> dict:
+    from tullyflow.fetch.download import Expected, download
 
-    own = client is None
-    client = client or open_client(fetch)
     tries, answers = 0, []
-    try:
-        for url in remote:
-            answer = download(client, url, destination, fetch, product.sha256)
-            tries += answer.tries
-            if answer.status == "ok":
-                found = {"url": url, "status": "ok", "http_status": answer.http_status, "tries": tries}
-                return found | _content(destination, None, product.sha256)
-            answers.append((url, answer))
-    finally:
-        if own:
-            client.close()
+    for url in remote:
+        sha1 = sums.sha1_of(url) if sums is not None else ""
+        answer = download(client, url, destination, fetch, Expected(product.sha256, sha1, product.hdus))
+        tries += answer.tries
+        if answer.status == "here":
+            return _keep(destination, None, product, fetch) or {"url": url, "message": f"{destination}: came, but is spoilt; run again"}
+        if answer.status == "ok":
+            stat = destination.stat()
+            return {
+                "url": url, "status": "ok", "http_status": answer.http_status, "tries": tries,
+                "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": answer.sha256,
+            }  # fmt: skip
+        answers.append((url, answer))
     # a mirror that could not answer outweighs one that says the file does not exist
     url, worst = next(((url, answer) for url, answer in answers if answer.status == "failed"), answers[0])
     return {"url": url, "status": worst.status, "http_status": worst.http_status, "tries": tries, "message": worst.message}
@@ -119,26 +129,32 @@ def _link(source: Path, destination: Path) -> None:
     os.replace(part, destination)
 
 
+def _known_digest(stat: os.stat_result, previous: Mapping | None) -> str:
+    """Digest taken over from ``previous`` where length and time are the same; else empty."""
+    if previous is None or previous["status"] != "ok":
+        return ""
+    return previous["sha256"] if (int(previous["bytes"]), int(previous["mtime_ns"])) == (stat.st_size, stat.st_mtime_ns) else ""
+
+
 def _content(path: Path, previous: Mapping | None, sha256: str) -> dict:
-    """Length, time and digest of a file; the digest is taken over from ``previous`` where length and time are the same."""
+    """Length, time and digest of a linked file."""
     stat = path.stat()
-    same = previous is not None and previous["status"] == "ok" and previous["sha256"]
-    if same and (int(previous["bytes"]), int(previous["mtime_ns"])) == (stat.st_size, stat.st_mtime_ns):
-        digest = previous["sha256"]
-    else:
-        digest = sha256_of(path)
+    digest = _known_digest(stat, previous) or sha256_of(path)
     if sha256 and digest != sha256.lower():
         return {"status": "failed", "bytes": stat.st_size, "message": f"{path}: SHA-256 is not the expected {sha256[:12]}..."}
     return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}
 
 
-def _keep(destination: Path, previous: Mapping | None, product: Product) -> dict | None:
+def _keep(destination: Path, previous: Mapping | None, product: Product, fetch: Fetch) -> dict | None:
     """Row of a downloaded file that is here already; None where it has to be fetched again."""
-    content = _content(destination, previous, product.sha256)
-    if content.get("status") == "failed":
-        return None
-    known = previous is not None and previous["status"] == "ok" and previous["sha256"] == content["sha256"]
-    if not known and problem_with(destination, destination.name, product.sha256):
-        return None
+    stat = destination.stat()
+    digest = _known_digest(stat, previous)
+    if not digest or (product.sha256 and digest != product.sha256.lower()):
+        found = examine(destination, destination.name, product.sha256, hdus=product.hdus, sums=fetch.fits_sums)
+        if found.problem:
+            log.info("%s: is here, but %s; it is fetched again", destination, found.problem)
+            return None
+        digest = found.sha256
+    known = previous is not None and previous["status"] == "ok" and previous["sha256"] == digest
     past = {"url": str(previous["url"]), "http_status": int(previous["http_status"]), "tries": int(previous["tries"])} if known else {}
-    return {"status": "ok", **past, **content}
+    return {"status": "ok", **past, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}

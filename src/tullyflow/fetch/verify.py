@@ -1,15 +1,39 @@
-"""Is a fetched file what its name says? Digest, gzip checksum, FITS structure, no web page in disguise."""
+"""Is a fetched file what its name says? Digest, gzip checksum, FITS structure and sums, no web page in disguise."""
 
 import gzip
 import hashlib
-import io
-import warnings
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["looks_like_web_page", "problem_with", "sha256_of"]
+from tullyflow.fetch.fits_stream import fits_problem
 
+__all__ = ["Examined", "examine", "looks_like_web_page", "sha256_of"]
+
+CHUNK = 1 << 18
 _FITS = (".fits", ".fit", ".fts")
+
+
+@dataclass(frozen=True)
+class Examined:
+    """``problem`` is empty where nothing is wrong; ``sha256`` is the digest of the file as it is (empty where it was not read whole)."""
+
+    problem: str
+    sha256: str = ""
+
+
+class _Digesting:
+    """A file that is digested as it is read."""
+
+    def __init__(self, handle: BinaryIO, *digests):
+        self._handle, self._digests = handle, digests
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._handle.read(size)
+        for digest in self._digests:
+            digest.update(block)
+        return block
 
 
 def sha256_of(path: str | Path) -> str:
@@ -24,54 +48,44 @@ def looks_like_web_page(start: bytes) -> bool:
     return text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml version")) and (b"html" in text or not text.startswith(b"<?xml"))
 
 
-def problem_with(path: str | Path, name: str, sha256: str = "") -> str:
-    """Say what is wrong with a downloaded file that is to be called ``name``; empty where nothing is.
+def examine(
+    path: str | Path, name: str, sha256: str = "", *, sha1: str = "", hdus: tuple[str, ...] = (), sums: bool = True
+) -> Examined:
+    """Read a downloaded file that is to be called ``name`` once, a block at a time, and say what is wrong with it.
 
-    Checks the digest where one is known, the gzip checksum of ``.gz``, and for FITS that every header reads and no
-    extension ends after the file does.
+    Checks the digests that are known, the gzip checksum of ``.gz``, and for FITS that every header reads, that no extension
+    ends after the file does, that ``hdus`` are there and, with ``sums``, that CHECKSUM and DATASUM are right where present.
     """
-    path = Path(path)
-    if path.stat().st_size == 0:
-        return "the file is empty"
-    if sha256 and sha256_of(path) != sha256.lower():
-        return f"SHA-256 is not the expected {sha256[:12]}..."
     with open(path, "rb") as handle:
-        if looks_like_web_page(handle.read(512)):
-            return "the file is a web page"
-    lower = name.lower()
-    content: Path | bytes = path
-    if lower.endswith(".gz"):
-        try:
-            content = gzip.decompress(path.read_bytes())
-        except (OSError, EOFError, zlib.error) as err:
-            return f"gzip stream is damaged ({' '.join(str(err).split())})"
-    return _fits_problem(content) if lower.removesuffix(".gz").endswith(_FITS) else ""
+        start = handle.read(512)
+        if not start:
+            return Examined("the file is empty")
+        if looks_like_web_page(start):
+            return Examined("the file is a web page")
+        handle.seek(0)
+        digests = [hashlib.sha256(), *([hashlib.sha1(usedforsecurity=False)] if sha1 else [])]
+        source = _Digesting(handle, *digests)
+        problem = _content_problem(source, name.lower(), hdus, sums)
+        while source.read(CHUNK):
+            pass
+    found = digests[0].hexdigest()
+    if sha256 and found != sha256.lower():
+        problem = f"SHA-256 is not the expected {sha256[:12]}..."
+    elif sha1 and digests[1].hexdigest() != sha1.lower():
+        problem = f"SHA-1 is not the {sha1[:12]}... of the archive's list"
+    return Examined(problem, found)
 
 
-def _tail(content: Path | bytes, start: int) -> bytes:
-    """What follows the last extension; tape padding is blank."""
-    if isinstance(content, bytes):
-        return content[start:]
-    with open(content, "rb") as handle:
-        handle.seek(start)
-        return handle.read(1 << 20)
-
-
-def _fits_problem(content: Path | bytes) -> str:
-    from astropy.io import fits
-
-    length = len(content) if isinstance(content, bytes) else content.stat().st_size
+def _content_problem(source: _Digesting, name: str, hdus: tuple[str, ...], sums: bool) -> str:
+    zipped = name.endswith(".gz")
+    is_fits = name.removesuffix(".gz").endswith(_FITS)
+    if not zipped:
+        return fits_problem(source, hdus, sums=sums) if is_fits else ""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with fits.open(io.BytesIO(content) if isinstance(content, bytes) else content, lazy_load_hdus=False) as hdus:
-                for number, hdu in enumerate(hdus):
-                    where = hdu.fileinfo()
-                    if where["datLoc"] + hdu.size > length:
-                        return f"FITS extension {number} ends after the file does"
-                last = hdus[-1].fileinfo()
-                if _tail(content, last["datLoc"] + last["datSpan"]).strip(b"\0 "):
-                    return "what follows the last FITS extension cannot be read"
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as err:
-        return f"not FITS ({' '.join(str(err).split())[:120]})"
-    return ""
+        with gzip.GzipFile(fileobj=source) as stream:
+            problem = fits_problem(stream, hdus, sums=sums) if is_fits else ""
+            while stream.read(CHUNK):
+                pass
+    except (OSError, EOFError, zlib.error) as err:
+        return f"gzip stream is damaged ({' '.join(str(err).split())})"
+    return problem
