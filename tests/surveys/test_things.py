@@ -1,5 +1,7 @@
 """THINGS: the shipped table, and cubes placed on the table's positions."""
 
+from importlib import resources
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,8 +24,10 @@ def test_the_shipped_table_has_the_34_galaxies_of_the_survey(configure):
     assert frame.loc["NGC_2403", "axis_ratio"] == pytest.approx(np.sqrt(q2))
     assert frame.loc["NGC_3198", "pa_phot_deg"] == pytest.approx(35.0)  # 215 modulo 180
     assert frame.loc["NGC_2403", "psf_fwhm_arcsec"] == pytest.approx(np.sqrt(8.75 * 7.65))
-    assert frame.loc["NGC_2403", "log_mstar"] == pytest.approx(9.7 - 0.04)  # Kroupa to Chabrier
-    assert frame.loc["NGC_3031", "flags"] & GALAXY.MISSING_MASS
+    assert frame.loc["NGC_2403", "log_mstar"] == pytest.approx(9.66 - 0.04)  # Kroupa to Chabrier
+    assert not (frame["flags"] & GALAXY.MISSING_MASS).any()
+    doubtful = frame.index[frame["messages"].str.contains("low confidence")]
+    assert list(doubtful) == ["NGC_1569"] and "Lee+2006" in frame.loc["NGC_1569", "messages"]
     assert frame["distance_mpc"].between(1, 20).all()
     robust = things.targets({}, "RO", configure()).set_index("galaxy")
     assert robust.loc["NGC_2403", "psf_fwhm_arcsec"] == pytest.approx(np.sqrt(6.01 * 5.17))
@@ -35,6 +39,41 @@ def test_the_shipped_table_has_the_34_galaxies_of_the_survey(configure):
 def test_positions_are_those_of_the_galaxies(configure, name, ra, dec):
     row = things.targets({}, "NA", configure()).set_index("galaxy").loc[name]
     assert SkyCoord(row["ra_deg"], row["dec_deg"], unit="deg").separation(SkyCoord(ra, dec)).arcsec < 40
+
+
+def test_every_value_of_the_shipped_table_says_where_it_is_from_and_how_sure_it_is():
+    table = pd.read_csv(resources.files("tullyflow.surveys") / "things_galaxies.csv", keep_default_na=False)
+    for row in table.to_dict("records"):
+        marks = dict(part.rsplit(" ", 1) for part in row["confidence"].replace(" (NA), L (RO)", "").split("; "))
+        assert set(marks) == {"position", "geometry", "distance", "v_sys", "beam", "mass", "R_e"}, row["galaxy"]
+        assert set(marks.values()) <= {"H", "M", "L", "-"}
+        parts = row["reference"].split("; ")
+        for word in ("geometry", "distance", "beam", "mass", "R_e"):
+            assert sum(part.startswith(word) for part in parts) == 1, (row["galaxy"], word)
+        assert (marks["mass"] == "-") == (row["log_mstar"] == "") and (marks["R_e"] == "-") == (row["r_e_arcsec"] == "")
+        assert (marks["beam"] == "-") == (row["bmaj_na_arcsec"] == "")
+
+
+def test_masses_are_at_the_tables_distance():
+    """Worked by hand: M83 has 1.0630e11 Msun at 6.96 Mpc (S4G); at 4.5 Mpc that is 11.0265 + 2 log(4.5 / 6.96) = 10.648."""
+    table = pd.read_csv(resources.files("tullyflow.surveys") / "things_galaxies.csv").set_index("galaxy")
+    assert table.loc["NGC_5236", "distance_mpc"] == 4.5
+    assert table.loc["NGC_5236", "log_mstar"] == pytest.approx(10.648, abs=0.005)
+    stated = table["reference"].str.extract(r"[a-z: ](\d+\.\d+)(?: at ([\d.]+) Mpc)?\)(?: \(|; R_e)").astype(float)
+    known = stated[0].notna()
+    away = 2 * np.log10(table["distance_mpc"] / stated[1].fillna(table["distance_mpc"]))
+    assert known.sum() == 33  # NGC 1569 is as printed
+    np.testing.assert_allclose(table["log_mstar"][known], (stated[0] + away)[known], atol=0.011)
+
+
+def test_a_galaxy_without_a_mass_says_why(configure, tmp_path):
+    path = tmp_path / "galaxies.csv"
+    row = {"galaxy": "A", "ra_deg": 1.0, "dec_deg": 2.0, "distance_mpc": 3.0, "log_mstar": "", "confidence": "mass -",
+           "reference": "distance X; mass not in any table at hand"}  # fmt: skip
+    pd.DataFrame([row]).to_csv(path, index=False)
+    frame = things.targets({"catalogue": path}, "NA", configure())
+    assert frame.loc[0, "flags"] & GALAXY.MISSING_MASS
+    assert frame.loc[0, "messages"] == "No stellar mass: mass not in any table at hand."
 
 
 def test_a_mock_archive_brings_its_own_table(configure, tmp_path):
@@ -63,6 +102,12 @@ def test_products_try_both_hosts(configure):
     (product,) = things.products({"galaxy": "NGC_2403"}, "NA", configure())
     assert [url.split("/")[2] for url in product.urls] == ["things.www3.mpia.de", "www2.mpia-hd.mpg.de"]
     assert all(url.endswith("/NGC_2403_NA_CUBE_THINGS.FITS") for url in product.urls)
+
+
+def test_the_moment_maps_are_three_files_kept_apart_from_the_cubes(configure):
+    listed = things.products({"galaxy": "HO_II"}, "RO", configure(things={"product": "moments"}))
+    assert [p.path for p in listed] == [f"things/RO/moments/HO_II_RO_MOM{k}_THINGS.FITS" for k in range(3)]
+    assert [p.product for p in listed] == ["mom0", "mom1", "mom2"]
 
 
 def cube_file(path, cut=0):
@@ -95,6 +140,41 @@ def test_a_cube_becomes_maps_centred_on_the_tables_position(configure, tmp_path)
     assert np.nanmedian(maps.velocity[14:28, 36]) > np.nanmedian(maps.velocity[14:28, 12]) + 40
     assert maps.fov_pixels > 300
     assert maps.absolute
+
+
+C = 299_792.458
+HI = 1.420405752e9
+AXES = {  # the third axis of THINGS files (VELREF 2, optical heliocentric), 2.6 km/s channels from high velocity to low
+    "VELO-HEL": {"CRVAL3": 200e3, "CDELT3": -2577.0},
+    "FELO-HEL": {"CRVAL3": 200e3, "CDELT3": -2577.0},
+    "FREQ": {"CRVAL3": HI / (1 + 200 / C), "CDELT3": 12207.0},
+}
+
+
+@pytest.mark.parametrize("kind", AXES)
+@pytest.mark.parametrize("stokes_first", [False, True])
+def test_cubes_of_every_velocity_axis_in_either_order_are_read_with_the_beam_of_their_history(configure, tmp_path, kind, stokes_first):
+    n = 40
+    data = np.random.default_rng(5).normal(0, 0.1, (1, n, 30, 36)).astype("f4")
+    data[0, 9:12, 8:20, 10:26] += 5  # channels 10 to 12, by FITS's count
+    header = fits.Header({
+        "CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CRPIX1": 18.0, "CRPIX2": 15.0, "CRVAL1": 157.1, "CRVAL2": 68.4, "CROTA2": -0.301,
+        "CDELT1": -1.5 / 3600, "CDELT2": 1.5 / 3600, "BUNIT": "JY/BEAM", "EPOCH": 2000.0, "VELREF": 2, "RESTFREQ": HI,
+        "CTYPE3": kind, "CRPIX3": 1.0, **AXES[kind], "CTYPE4": "STOKES", "CRPIX4": 1.0, "CRVAL4": 1.0, "CDELT4": 1.0,
+    })  # fmt: skip
+    if stokes_first:
+        data = np.moveaxis(data, 0, 1)
+        for key in ("CTYPE", "CRPIX", "CRVAL", "CDELT"):
+            header[f"{key}3"], header[f"{key}4"] = header[f"{key}4"], header[f"{key}3"]
+    header["HISTORY"] = "AIPS   IMNAME='IC2574  '"
+    header["HISTORY"] = "AIPS   CLEAN BMAJ=  3.5593E-03 BMIN=  3.3050E-03 BPA=  46.81"
+    fits.PrimaryHDU(data, header).writeto(tmp_path / "cube.fits")
+    target = {"galaxy": "IC_2574", "ra_deg": 157.1, "dec_deg": 68.4, "psf_fwhm_arcsec": 99.0}
+    maps = things.read({"cube": tmp_path / "cube.fits"}, target, configure())
+    assert maps.psf_fwhm_arcsec == pytest.approx(np.sqrt(12.81 * 11.90), rel=1e-3)
+    assert np.nanmedian(maps.velocity) == pytest.approx(200 - 2.577 * 10, abs=0.3)
+    north = np.subtract(maps.wcs.wcs_world2pix([[157.1, 68.41]], 0)[0], maps.centre)
+    assert np.degrees(np.arctan2(north[0], north[1])) == pytest.approx(0.301, abs=0.02)  # CROTA2 turns north towards west
 
 
 def test_a_broken_cube_costs_one_galaxy(configure, tmp_path):

@@ -13,7 +13,7 @@ from tullyflow.surveys import GalaxyMaps
 from tullyflow.surveys.cubes import centre_from_position
 from tullyflow.surveys.fits_images import celestial_wcs, image, image_hdu, open_fits, path_of, pixel_scale_arcsec, sky_wcs
 
-__all__ = ["read_maps"]
+__all__ = ["noise_of_intensity", "read_maps"]
 
 log = logging.getLogger("tullyflow")
 
@@ -68,7 +68,7 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
         disc = np.isfinite([float(target.get(k, np.nan)) for k in ("axis_ratio", "r_e_arcsec")]).all()
         flags |= GALAXY.INTENSITY_FROM_PHOTOMETRY if disc else GALAXY.NO_PHOTOMETRY
     elif intensity_err is None:
-        intensity_err, said = _noise(intensity)
+        intensity_err, said = noise_of_intensity(intensity)
         messages.append(said)
     dispersion = further("dispersion")
     dispersion_err = further("dispersion_err")
@@ -156,7 +156,7 @@ def _centre(wcs, row: Mapping, target: Mapping, shape: tuple[int, int]) -> tuple
     return centre_from_position(wcs, target, shape)
 
 
-def _noise(intensity: np.ndarray) -> tuple[np.ndarray | None, str]:
+def noise_of_intensity(intensity: np.ndarray) -> tuple[np.ndarray | None, str]:
     """One error for an intensity map without any: the root mean square of its negative pixels (noise is symmetric)."""
     negative = intensity[intensity < 0]
     if len(negative) < _FEWEST_NEGATIVE:

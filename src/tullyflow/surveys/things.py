@@ -1,9 +1,13 @@
-"""THINGS: HI cubes of nearby galaxies; the target table is shipped with the package.
+"""THINGS: HI cubes, or moment maps, of nearby galaxies; the target table is shipped with the package.
 
-A survey of 34 galaxies has no catalogue server: ``things_galaxies.csv`` holds positions, distances and geometry
-(Walter+2008, de Blok+2008) and masses (Leroy+2008), each row with its reference.
+A survey of 34 galaxies has no catalogue server: ``things_galaxies.csv`` holds positions, distances, geometry (Walter+2008,
+de Blok+2008), scale lengths and masses. ``reference`` says per quantity where it is from, ``confidence`` how sure it is: H read in
+the survey's own table, M at second hand, L from memory or unconfirmed. Masses are those of Leroy+2008 (0.5 Msun/Lsun in K) where
+they have the galaxy, else S4G's (0.6 at 3.6 um), SPARC's (0.5 at 3.6 um) or Lee+2006's, at the table's distance. Of the 15
+galaxies in both (IC 2574 apart), S4G's are 0.12 dex heavier (scatter 0.07) on one initial mass function: nothing is done about it.
 """
 
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -19,11 +23,13 @@ from tullyflow.surveys.cubes import read_cube
 from tullyflow.surveys.fits_images import path_of
 from tullyflow.surveys.releases import addresses, galaxy_product
 from tullyflow.surveys.rows import check_names, flag_missing, read_csv
+from tullyflow.surveys.things_moments import MOMENTS, read_moments
 from tullyflow.tables import TARGETS
 
 __all__ = ["catalogue_products", "products", "read", "targets"]
 
 _NEEDED = ("galaxy", "ra_deg", "dec_deg", "distance_mpc")
+_TEXT = ("galaxy", "imf", "reference", "confidence", "morphology")
 _MOCK_CATALOGUE = "archive://mock/things/galaxies.csv"
 
 
@@ -39,14 +45,15 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
 
     The axis ratio is that of an oblate disc (q0 = 0.2) at the table's inclination, z = v_sys / c, and the beam
     (geometric mean of both axes) that of the release, natural (NA) or robust (RO) weighting; empty where not known.
+    A mass of confidence L, and one that is missing, have a sentence with its reference.
     """
     if "catalogue" in catalogues:
         source = str(catalogues["catalogue"])
-        table = read_csv(catalogues["catalogue"], _NEEDED, text=("galaxy", "imf", "reference", "morphology"))
+        table = read_csv(catalogues["catalogue"], _NEEDED, text=_TEXT)
     else:
         source = "things_galaxies.csv"
         with resources.as_file(resources.files("tullyflow.surveys") / "things_galaxies.csv") as path:
-            table = read_csv(path, _NEEDED, text=("galaxy", "imf", "reference"))
+            table = read_csv(path, _NEEDED, text=_TEXT)
     check_names(table["galaxy"], source)
 
     def column(name: str) -> np.ndarray:
@@ -66,7 +73,7 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
         "log_mstar": [float(log_mass_to_chabrier(m, k or "chabrier")) for m, k in zip(mass, imf, strict=True)], "imf": imf,
         "axis_ratio": np.where(np.isfinite(axis_ratio), axis_ratio, axis_ratio_from_inclination(column("inclination_deg"))),
         "pa_phot_deg": np.mod(np.where(np.isfinite(column("pa_phot_deg")), column("pa_phot_deg"), column("pa_deg")), 180.0),
-        "drp3qual": 0, "flags": 0, "messages": "", "observation": "",
+        "drp3qual": 0, "flags": 0, "messages": _doubts(table, mass), "observation": "",
         "psf_fwhm_arcsec": np.where(np.isfinite(beam), beam, column("psf_fwhm_arcsec")),
     })  # fmt: skip
     if "abs_mag_r" not in frame:
@@ -74,17 +81,34 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     return flag_missing(frame)
 
 
+def _doubts(table: pd.DataFrame, mass: np.ndarray) -> list[str]:
+    """What a reader should know of each galaxy's mass: where it is from if that is unconfirmed, or why there is none."""
+    if not {"reference", "confidence"} <= set(table):
+        return [""] * len(table)
+    said = []
+    for reference, confidence, known in zip(table["reference"].fillna(""), table["confidence"].fillna(""), np.isfinite(mass), strict=True):
+        source = next((part.strip() for part in reference.split(";") if part.strip().startswith("mass")), "no reference given")
+        if not known:
+            said.append(f"No stellar mass: {source}.")
+        elif re.search(r"\bmass L\b", confidence):
+            said.append(f"The stellar mass is of low confidence ({source}): check it before relying on it.")
+        else:
+            said.append("")
+    return said
+
+
 def products(target: Mapping, release: str, settings: Settings) -> list[Product]:
-    """List the one file a galaxy needs: its cube."""
-    galaxy = str(target["galaxy"])
-    urls = addresses("things", release, "cube", settings, name=galaxy)
-    return [galaxy_product(galaxy, "cube", urls, f"things/{release}/cubes")]
+    """List the files a galaxy needs: its cube, or its three moment maps (``things.product``)."""
+    galaxy, wanted = str(target["galaxy"]), ("cube",) if settings.things.product == "cube" else MOMENTS
+    folder = f"things/{release}/{'cubes' if wanted == ('cube',) else 'moments'}"
+    return [galaxy_product(galaxy, name, addresses("things", release, name, settings, name=galaxy), folder) for name in wanted]
 
 
 def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> GalaxyMaps:
-    """Make moment maps of a cube; the centre is the table's position.
+    """Make moment maps of a cube, or read the archive's (``things.product``); the centre is the table's position.
 
     Raises `DataError`: MISSING_FILE, UNREADABLE_FILE, MISSING_HDU, NO_WCS.
     """
-    galaxy = str(target["galaxy"])
-    return read_cube(path_of(paths, "cube", galaxy), target, settings)
+    if settings.things.product == "moments":
+        return read_moments(paths, target, settings)
+    return read_cube(path_of(paths, "cube", str(target["galaxy"])), target, settings)
