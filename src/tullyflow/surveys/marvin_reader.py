@@ -42,11 +42,16 @@ def load_marvin(scratch: str):
 def read_galaxy(path: str, line: str, marvin, maps_class):
     """Return the HDU list of one galaxy.
 
-    Raises whatever Marvin does about a file it does not take, and `ValueError` where the file's header calls the channel
-    that Marvin takes for the line by another name.
+    Raises whatever Marvin does about a file it does not take, and `ValueError` for pipeline versions Marvin does not know and
+    where the file's header calls the channel that Marvin takes for the line by another name.
     """
     from astropy.io import fits
 
+    stated = fits.getheader(path)
+    version = f"{stated.get('VERSDRP3')} {stated.get('VERSDAP')}"
+    known = [" ".join(marvin.config.lookUpVersions(release)) for release in marvin.config.get_allowed_releases(public=True)]
+    if version not in known:
+        raise ValueError(f"its pipeline version is {version}; Marvin takes {' or '.join(dict.fromkeys(known))}")
     maps = maps_class(filename=path, mode="local")
     primary = fits.PrimaryHDU(header=maps.header)
     for key in ("CHECKSUM", "DATASUM"):
@@ -68,9 +73,9 @@ def read_galaxy(path: str, line: str, marvin, maps_class):
         cards = {"C01": line} if of_line else {}
         if of_line:
             key = f"C{got.datamodel.channel.idx + 1:02d}"
-            stated = str(maps.data[name].header.get(key, "nothing")).strip()
-            if stated != line:
-                raise ValueError(f"{name}: Marvin takes channel {key} for {line}, the header calls it {stated}")
+            called = str(maps.data[name].header.get(key, "nothing")).strip()
+            if called != line:
+                raise ValueError(f"{name}: Marvin takes channel {key} for {line}, the header calls it {called}")
         add(name, got.value, got.unit.to_string("fits"), **cards)
         if got.ivar is not None:
             add(f"{name}_IVAR", got.ivar, (got.unit**-2).to_string("fits"), **cards)

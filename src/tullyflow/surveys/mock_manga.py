@@ -189,6 +189,7 @@ def _primary(galaxy: "MockGalaxy", daptype: str) -> fits.PrimaryHDU:
         "IFUDSGN": int(ifu), "PLATEIFU": galaxy.galaxy, "MANGAID": f"99-{galaxy.galaxy.replace('-', '')}",
         "DRP3QUAL": DRP3QUAL_CRITICAL if galaxy.hard_case == "quality_bad" else 0, "EBVGAL": 0.02, "MASKNAME": "MANGA_DAPPIXMASK",
         **{f"{band}FWHM": galaxy.psf_fwhm_arcsec for band in "GRIZ"}, "VERSDAP": dap, "DAPTYPE": daptype, "DAPFRMT": "MAPS",
+        "SCKEY": {"DR15": "GAU-MILESHC", "DR17": "MILESHCMPL11"}[galaxy.release],
         "ECOOPA": galaxy.pa_phot_deg, "ECOOELL": 1 - galaxy.axis_ratio, "REFF": galaxy.r_e_arcsec, "BINKEY": "HYB10", "BINMINSN": 1.0,
         "VSTEP": 69.02976447828435, "SCINPVEL": C_KMS * galaxy.z, "SCINPSIG": 100.0,
         "DAPQUAL": DAPQUAL_FORESTAR if galaxy.star_radius_arcsec > 0 else 0,
