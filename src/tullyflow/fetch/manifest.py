@@ -111,6 +111,10 @@ def _check_places(products: list[Product], settings: Settings) -> None:
             host = product.urls[0] if product.urls else product.product
             name = f"{product.galaxy} {product.product}"
             raise FetchError(f"{name}: this archive has no static addresses ({host}); set 'mirror' to a folder laid out like it.")
+    if mirror is None:
+        from tullyflow.fetch.datacentral import check_secrets
+
+        check_secrets([product for product in products if not (Path(settings.resources) / product.path).is_file()])
 
 
 def _check_room(products: list[Product], settings: Settings, client: "Client") -> None:
@@ -121,7 +125,7 @@ def _check_room(products: list[Product], settings: Settings, client: "Client") -
     for product in products:
         places = candidates(product, settings.mirror)
         here = (Path(settings.resources) / product.path).is_file() or any(isinstance(p, Path) and p.is_file() for p in places)
-        remote = [place for place in places if isinstance(place, str)]
+        remote = [place for place in places if isinstance(place, str) and place.startswith("http")]  # services say no length
         if remote and not here:
             absent.append(remote)
     if absent:
@@ -144,11 +148,18 @@ def _fetch_all(
     def fetch(product: Product) -> dict:
         path = Path(settings.resources) / product.path
         previous = known.get(str(path))
-        row = fetch_file(product, path, settings.fetch, settings.mirror, previous=previous, client=client, sums=sums)
+        row = from_service.get(str(path)) or fetch_file(
+            product, path, settings.fetch, settings.mirror, previous=previous, client=client, sums=sums
+        )
         if row != previous:
             ledger.append(row)
         return row
 
+    from_service = {}
+    if client is not None and settings.mirror is None:
+        from tullyflow.fetch.datacentral import bulk_rows
+
+        from_service = bulk_rows(client, products, settings.resources)
     connections = settings.fetch.connections
     with Progress(name, len(products), lambda: client.received if client else 0) as progress, ThreadPoolExecutor(connections) as pool:
         try:

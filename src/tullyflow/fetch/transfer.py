@@ -24,7 +24,7 @@ def candidates(product: Product, mirror: str | None) -> list[str | Path]:
     """Where to look, in order: a Path for a local file, a text for an http address.
 
     With a mirror (a folder, file:// or http(s)://) ``scheme://host/path`` becomes ``{mirror}/host/path``; a file:// address is
-    always itself. ``archive://`` addresses exist under a mirror only.
+    always itself. ``archive://`` addresses exist under a mirror only, services (``tap+``, ``bulk+``, ``private+``) without one only.
     """
     found: list[str | Path] = []
     for url in product.urls:
@@ -35,7 +35,9 @@ def candidates(product: Product, mirror: str | None) -> list[str | Path]:
         elif ".." in path.parts or parts.netloc in ("", "..", "."):
             continue
         elif mirror is None:
-            found += [url] if parts.scheme in ("http", "https") else []
+            found += [url] if parts.scheme.rpartition("+")[2] in ("http", "https") else []
+        elif "+" in parts.scheme:
+            continue
         elif urlsplit(mirror).scheme in ("http", "https"):
             found.append(f"{mirror.rstrip('/')}/{parts.netloc}/{quote(str(path))}")
         else:
@@ -84,7 +86,7 @@ def _fetch(product: Product, destination: Path, fetch: Fetch, places: list, prev
         kept = _keep(destination, previous, product, fetch)
         if kept:
             return kept
-    remote = [place for place in places if isinstance(place, str)]
+    remote = [place for place in places if isinstance(place, str) and not place.startswith("bulk+")]  # those come by the shard
     if not remote:
         where = ", ".join(map(str, local[:2])) or "an archive folder (setting mirror)"
         return {"status": "missing", "message": f"not found: {where}{' ...' if len(local) > 2 else ''}"}
@@ -98,11 +100,19 @@ def _fetch(product: Product, destination: Path, fetch: Fetch, places: list, prev
 
 def _download(product: Product, destination: Path, fetch: Fetch, remote: list[str], client: "Client", sums) -> dict:
     from tullyflow.fetch.download import Expected, download
+    from tullyflow.fetch.service import bearer, private_token, web_address
+    from tullyflow.fetch.tap import fetch_table
 
     tries, answers = 0, []
     for url in remote:
-        sha1 = sums.sha1_of(url) if sums is not None else ""
-        answer = download(client, url, destination, fetch, Expected(product.sha256, sha1, product.hdus))
+        sha1 = sums.sha1_of(url) if sums is not None and "+" not in urlsplit(url).scheme else ""
+        expected = Expected(product.sha256, sha1, product.hdus)
+        if url.startswith("tap+"):
+            answer = fetch_table(client, url, destination, product.columns)
+        elif url.startswith("private+"):
+            answer = download(client, web_address(url), destination, fetch, expected, bearer(private_token(url)))
+        else:
+            answer = download(client, url, destination, fetch, expected)
         tries += answer.tries
         if answer.status == "here":
             return _keep(destination, None, product, fetch) or {"url": url, "message": f"{destination}: came, but is spoilt; run again"}

@@ -28,8 +28,9 @@ SURVEYS = ("manga", "sami", "things", "local")
 class Product:
     """One file: where it may be found (mirrors in order) and where it is kept.
 
-    ``urls`` may be http(s), file, or ``archive://HOST/PATH`` for archives without static addresses
-    (found only under ``mirror``). ``path`` is relative to the resources folder.
+    ``urls`` may be http(s), file, ``archive://HOST/PATH`` for archives without static addresses (found only under
+    ``mirror``), or a service (``tap+https``, ``bulk+https``, ``private+https``). ``path`` is relative to the resources folder;
+    a FITS file must have ``hdus``, a table from a service ``columns``.
     """
 
     galaxy: str
@@ -38,6 +39,7 @@ class Product:
     path: str
     sha256: str = ""
     hdus: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

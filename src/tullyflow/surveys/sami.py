@@ -6,6 +6,7 @@ archive folder (setting ``mirror``, laid out as ``datacentral/sami/{release}/{ca
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from tullyflow.surveys.releases import addresses, catalogue_product, datasets, f
 from tullyflow.surveys.rows import add_flag, check_names, flag_missing, luminosity_distance_mpc
 from tullyflow.surveys.sami_tables import (
     LICK_FLAG,
+    NEEDED,
     SYSTEM,
     WARNINGS,
     input_catalogue,
@@ -52,7 +54,8 @@ def _with_spellings(dataset: str, release: str, settings: Settings) -> Product:
     plain = dataset.removeprefix(f"sami{release}").removesuffix(release)
     bases = dict.fromkeys((dataset, plain))
     spellings = [f"{prefix}{base}.csv" for base in bases for prefix in ("", "sami_", f"sami{release}", f"sami_sami{release}")]
-    return catalogue_product("sami", release, dataset, settings, spellings=tuple(spellings))
+    product = catalogue_product("sami", release, dataset, settings, spellings=tuple(spellings))
+    return replace(product, columns=NEEDED.get(plain, ()))
 
 
 def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) -> pd.DataFrame:
@@ -116,7 +119,7 @@ def products(target: Mapping, release: str, settings: Settings) -> list[Product]
         urls = addresses("sami", release, "maps", settings, **places)
         if release == "DR2":  # names of that release may lack the letter of the repeat
             urls = (*urls, *(url.replace(f"{cube}_", f"{galaxy}_") for url in urls))
-        listed.append(galaxy_product(galaxy, name, urls, f"sami/{release}/maps/{galaxy}"))
+        listed.append(galaxy_product(galaxy, name, urls, f"sami/{release}/maps/{galaxy}", (_ERRORS[name],) if name in _ERRORS else ()))
     return listed
 
 

@@ -17,7 +17,7 @@ from tullyflow.errors import CatalogueError
 from tullyflow.surveys.rows import read_csv
 
 __all__ = [
-    "LICK_FLAG", "SYSTEM", "WARNINGS", "find_table", "input_catalogue", "log_age_yr", "log_total_sfr", "major_axis_arcsec",
+    "LICK_FLAG", "NEEDED", "SYSTEM", "WARNINGS", "find_table", "input_catalogue", "log_age_yr", "log_total_sfr", "major_axis_arcsec",
     "mge_photometry", "morphology", "observed_cubes", "populations",
 ]  # fmt: skip
 
@@ -29,6 +29,8 @@ WARNINGS = ("warnz", "warnmult", "warnfcal", "warnfcbr", "warnskyr", "warnwcs") 
 LICK_FLAG = "flag"  # the thesis keeps galaxies with FLAG = 0 (SCIENCE 5)
 
 _INPUT = ("catid", "ra_obj", "dec_obj", "z_spec", "m_r", "r_e", "ellip", "pa", "mstar", "bad_class")
+_CUBES = ("catid", "cubeidpub", "cubefwhm", "isbest", "warnstar")
+NEEDED = {"CubeObs": _CUBES, "InputCatGAMA": _INPUT, "InputCatClusters": _INPUT}  # columns without which a table is of no use
 _FILLER = {"ra": "ra_obj", "dec": "dec_obj"}
 _ONE_ROW_PER_CUBE = ("DR2Sample", "EmissionLine1comp", "SSPApertures", "IndexApertures")  # who was observed, where CubeObs is absent
 _SFR_COLUMNS = ("sfr_re", "sfr_re_mge")
@@ -71,7 +73,7 @@ def observed_cubes(catalogues: Mapping[str, Path], release: str) -> pd.DataFrame
 
 
 def _from_cube_obs(path: Path, release: str) -> pd.DataFrame:
-    cubes = _read(path, ("catid", "cubeidpub", "cubefwhm", "isbest", "warnstar"))
+    cubes = _read(path, _CUBES)
     best = cubes["isbest"].astype(str).str.strip().str.lower().isin(("true", "t", "1", "1.0", "yes"))
     star = pd.to_numeric(cubes["warnstar"], errors="coerce").fillna(0) != 0
     kept = cubes[best & ~star].drop_duplicates("catid")
@@ -130,7 +132,7 @@ def input_catalogue(catalogues: Mapping[str, Path], release: str) -> pd.DataFram
     if clusters is not None:
         found.append(_read(clusters, _INPUT)[list(_INPUT)])
     if fillers is not None:
-        rows = _read(fillers, ("catid", "z_spec")).rename(columns=_FILLER)
+        rows = _optional(fillers, ("catid", "z_spec")).rename(columns=_FILLER)
         found.append(rows[[name for name in _INPUT if name in rows]])
     table = pd.concat(found).drop_duplicates("catid").reset_index(drop=True)
     ranges = {"mstar": (6.0, 12.5, "log10 solar masses"), "m_r": (-25.0, -12.0, "absolute magnitudes"), "z_spec": (0.001, 0.3, "redshifts")}
@@ -150,7 +152,7 @@ def mge_photometry(catalogues: Mapping[str, Path], names: pd.Series, release: st
     path = find_table(catalogues, "MGEPhotomUnreg", release)
     if path is None:
         return None
-    table = _read(path, ("catid", "remge", "epsmge_re"))
+    table = _optional(path, ("catid", "remge", "epsmge_re"))
     order = ~table["photometry"].astype(str).str.upper().str.contains("VST") if "photometry" in table else np.zeros(len(table), bool)
     table = table.assign(_order=order).sort_values("_order", kind="stable").drop_duplicates("catid").set_index("catid")
     table = table[(table["remge"] > 0) & table["epsmge_re"].between(0, 1, inclusive="left")]
@@ -163,7 +165,7 @@ def morphology(catalogues: Mapping[str, Path], names: pd.Series, release: str) -
     path = find_table(catalogues, "VisualMorphology", release)
     if path is None:
         return np.full(len(names), "", dtype=object)
-    table = _read(path, ("catid", "type")).drop_duplicates("catid").set_index("catid")["type"]
+    table = _optional(path, ("catid", "type")).drop_duplicates("catid").set_index("catid")["type"]
     return np.array([f"{value:g}" if 0 <= value <= 3 else "" for value in names.map(table)], dtype=object)
 
 
@@ -187,7 +189,7 @@ def _of_cubes(catalogues: Mapping[str, Path], stem: str, columns: tuple[str, ...
     if path is None:
         log.info("sami %s: no table %s: %s is not known, a cut on it is not tested", release, stem, columns[0])
         return none
-    table = _read(path, ("catid",))
+    table = _optional(path, ("catid",))
     column = next((name for name in columns if name in table), None)
     if column is None:
         like = [name for name in table if columns[0].split("_")[0] in name][:8]
@@ -216,6 +218,15 @@ def _plausible(values: pd.Series, low: float, high: float, unit: str, what: str,
         what, unit, median, low, high, 100 * negative,
     )  # fmt: skip
     return pd.Series(np.nan, index=values.index)
+
+
+def _optional(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
+    """A table the run can do without: empty, and said so, where it cannot be read."""
+    try:
+        return _read(path, needed)
+    except CatalogueError as err:
+        log.warning("sami: %s It is not used.", err)
+        return pd.DataFrame({name: pd.Series(dtype=str if name == "catid" else float) for name in needed})
 
 
 def _read(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
