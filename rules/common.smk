@@ -63,9 +63,9 @@ RELATIONS = [
     for velocity in SETTINGS.relation.velocities
     for method in SETTINGS.relation.methods
 ]
-CUTS = [f"relation.{key}" for key in type(SETTINGS.relation).model_fields if key.endswith(("_min", "_max")) or key.startswith(("drift", "surveys"))]
+CUTS = [f"relation.{key}" for key in type(SETTINGS.relation).model_fields if key.endswith(("_min", "_max")) or key.startswith(("drift", "surveys", "internal"))]
 THRESHOLD = ["relation.reconstruction", "relation.reconstruction_from", "relation.reconstruction_sigma"]
-FITS = ["relation.clip", "relation.pivot_log_mstar", "relation.pivot_log_v", "relation.log_mstar_err", "relation.abs_mag_err", "relation.drift", "seed"]
+FITS = ["relation.clip", "relation.pivot_log_mstar", "relation.pivot_log_v", "relation.log_mstar_err", "relation.abs_mag_err", "relation.drift", "relation.internal_extinction", "seed"]
 
 
 wildcard_constraints:
@@ -116,8 +116,14 @@ def manifest_of(wildcards):
     return f"{RESULTS}/{stage}/{SHARD}.csv".format(**wildcards)
 
 
+NAMED = any(settings.galaxies is not None for settings in BY_SURVEY.values())
+TARGETS = [f"{RESULTS}/targets/{survey}-{release}" for survey in SETTINGS.surveys for release in getattr(SETTINGS, survey).releases]
+
+
 def shards(survey, release):
-    """Names of a release's shards, known once its target list exists."""
+    """Names of a release's shards, known once its target list exists (and, where galaxies are named, once all are found)."""
+    if NAMED:
+        checkpoints.check_galaxies.get()
     folder = checkpoints.list_targets.get(survey=survey, release=release).output.folder
     return sorted(path.stem for path in Path(folder).glob(f"{survey}-{release}-*.parquet"))
 

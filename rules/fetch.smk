@@ -54,6 +54,33 @@ checkpoint list_targets:
         " --settings {params.settings:q} --shard-size {params.shard_size} --out {output.folder:q} > {log:q} 2>&1"
 
 
+# A checkpoint, because no shard may be known (and fetched) before every name was found; an input of the shards it is not,
+# because a release that is added would make it new and all old shards with it.
+checkpoint check_galaxies:
+    localrule: True
+    message:
+        "Looking for the galaxies asked for by name"
+    input:
+        folders=TARGETS,
+    output:
+        names=f"{RESULTS}/targets/named.txt",
+    log:
+        f"{RESULTS}/logs/fetch/named.log",
+    params:
+        settings=select_sections(
+            SETTINGS, "surveys", "galaxies", "releases", *(f"{survey}.{key}" for survey in SETTINGS.surveys for key in ("releases", "galaxies"))
+        ),
+        folder=subpath(output.names, parent=True),
+    priority: 100
+    resources:
+        mem_mb=500,
+        runtime=5,
+    conda:
+        "../envs/tullyflow.yaml"
+    shell:
+        "tullyflow names --targets {params.folder:q} --settings {params.settings:q} --out {output.names:q} > {log:q} 2>&1"
+
+
 rule fetch_shard:
     message:
         "Fetching shard {wildcards.survey}-{wildcards.release}-{wildcards.part}"

@@ -52,6 +52,12 @@ def _targets(args):
     list_targets(args.survey, args.release, args.manifest, _settings(args, args.survey), args.out, args.shard_size)
 
 
+def _names(args):
+    from tullyflow.surveys.asked import check_asked
+
+    check_asked(_settings(args), args.targets, args.out)
+
+
 def _maps(args):
     from tullyflow.maps.shards import build_shard
 
@@ -160,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     stage("fetch", _fetch, "fetch a shard's files, or the catalogues of a release; write the manifest", "out", **optional)
     stage("targets", _targets, "list the galaxies of a release, in shards", "survey", "release", "manifest", "out",
           shard_size=dict(type=int, default=200, help="galaxies per shard (default 200)"))  # fmt: skip
+    stage("names", _names, "check that every galaxy asked for by name is in a release", "out",
+          targets=dict(required=True, type=Path, help="folder of the target lists of all releases"))  # fmt: skip
     stage("maps", _maps, "mask, find the position angle, and cut 64x64 stamps", "manifest", "targets", "out", "threads")
     stage("pretrain", _pretrain, "train a network on synthetic discs", "out", survey=optional["survey"])
     stage("train", _train, "train a survey's network on its own stamps, without labels", "out", survey=optional["survey"],

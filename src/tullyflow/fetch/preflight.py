@@ -26,7 +26,7 @@ def resolve_releases(settings: Settings, source: str = "settings") -> Settings:
             if release not in known and not (release == LATEST and known):
                 where = "releases" if release in section.releases else "train_release"
                 there = ", ".join(known) or "none"
-                raise SettingsError(f"{source}: {survey}.{where}: no release {release!r} of {survey} in {settings.releases}; there are: {there}.")
+                raise SettingsError(f"{source}: {survey}.{where}: {settings.releases} lists no release {release!r}; there are: {there}.")
         newest = _newest(survey, known, settings)
         releases = [newest if release == LATEST else release for release in section.releases]
         if len(set(releases)) < len(releases):

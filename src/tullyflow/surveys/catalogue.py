@@ -15,11 +15,13 @@ from tullyflow.surveys import get_survey
 from tullyflow.surveys.rows import FIXED_COLUMNS, asked_galaxies, check_names, flag_missing, read_csv, same_name
 from tullyflow.tables import MANIFEST, TARGETS, Column, conform, read_table, write_table
 
-__all__ = ["assign_shards", "list_targets"]
+__all__ = ["UNKNOWN", "UNKNOWN_COLUMNS", "assign_shards", "list_targets"]
 
 log = logging.getLogger("tullyflow")
 
 _SHARDS = (Column("shard", "s", "", "shard"), Column("n", "i", "", "galaxies it carries"))
+UNKNOWN = "unknown.csv"  # beside the shards, where galaxies are asked for by name
+UNKNOWN_COLUMNS = (Column("galaxy", "s", "", "a name asked for that the release does not have"), Column("close", "s", "", "names like it"))
 _REPLACEABLE = {c.name: c.kind for c in TARGETS if c.name not in FIXED_COLUMNS}
 
 
@@ -39,13 +41,17 @@ def list_targets(
     frame = conform(adapter.targets(catalogues, release, settings).reset_index(drop=True), TARGETS, name=f"{survey} {release} targets")
     check_names(frame["galaxy"], f"{survey} {release}")
     found = len(frame)
-    frame = _choose(frame, asked_galaxies(settings, release), f"{survey} {release}")
+    asked = asked_galaxies(settings, release)
+    frame, unknown = _choose(frame, asked, f"{survey} {release}")
     if settings.overrides:
         frame = _replace(frame, Path(settings.overrides))
     frame["shard"] = assign_shards(frame, survey, release, shard_size or getattr(settings, survey).shard_size)
     if settings.limit is not None:
         frame = frame.head(settings.limit)
-    return _write(frame, Path(out_dir), f"{survey}-{release}", found)
+    paths = _write(frame, Path(out_dir), f"{survey}-{release}", found)
+    if asked is not None:
+        write_table(Path(out_dir) / UNKNOWN, unknown, UNKNOWN_COLUMNS)
+    return paths
 
 
 def _write(frame: pd.DataFrame, out_dir: Path, stem: str, found: int) -> list[Path]:
@@ -62,19 +68,19 @@ def _write(frame: pd.DataFrame, out_dir: Path, stem: str, found: int) -> list[Pa
     return paths
 
 
-def _choose(frame: pd.DataFrame, asked: list[str] | None, where: str) -> pd.DataFrame:
-    """The galaxies asked for, in the order asked; spellings may differ in case, blanks and underscores."""
+def _choose(frame: pd.DataFrame, asked: list[str] | None, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The galaxies asked for, in the order asked, and the names that are not here; case, blanks and underscores do not matter."""
     if asked is None:
-        return frame
+        return frame, pd.DataFrame()
     row_of = {same_name(name): row for row, name in reversed(list(enumerate(frame["galaxy"])))}
     rows = dict.fromkeys(row_of[same_name(name)] for name in asked if same_name(name) in row_of)
     unknown = [name for name in asked if same_name(name) not in row_of]
-    for name in unknown[:10]:
-        close = difflib.get_close_matches(name, list(frame["galaxy"]), n=3)
-        log.warning("%s: no galaxy %s%s", where, name, f" (close: {', '.join(close)})" if close else "")
+    close = [", ".join(difflib.get_close_matches(name, list(frame["galaxy"]), n=3)) if k < 10 else "" for k, name in enumerate(unknown)]
+    for name, others in list(zip(unknown, close, strict=True))[:10]:
+        log.warning("%s: no galaxy %s%s", where, name, f" (close: {others})" if others else "")
     if unknown:
         log.warning("%s: %d of %d galaxies asked for are not in this release", where, len(unknown), len(asked))
-    return frame.iloc[list(rows)].reset_index(drop=True)
+    return frame.iloc[list(rows)].reset_index(drop=True), pd.DataFrame({"galaxy": unknown, "close": close})
 
 
 def _replace(frame: pd.DataFrame, path: Path) -> pd.DataFrame:

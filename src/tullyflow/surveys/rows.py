@@ -10,7 +10,7 @@ from tullyflow.errors import CatalogueError
 from tullyflow.flags import GALAXY
 from tullyflow.settings import Settings
 
-__all__ = ["FIXED_COLUMNS", "add_flag", "asked_galaxies", "check_names", "flag_missing", "luminosity_distance_mpc", "read_csv", "same_name"]
+__all__ = ["FIXED_COLUMNS", "add_flag", "asked_galaxies", "check_names", "flag_missing", "luminosity_distance_mpc", "names_in", "read_csv", "same_name"]
 
 FIXED_COLUMNS = ("galaxy", "survey", "release", "shard", "flags", "messages", "observation")  # nobody's catalogue sets these
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -76,13 +76,14 @@ def asked_galaxies(settings: Settings, release: str) -> list[str] | None:
     asked = settings.galaxies
     if asked is None:
         return None
-    if isinstance(asked, str):
-        asked = _names_in(asked)
-    pairs = [name.rpartition("/") for name in asked]
+    pairs = [name.rpartition("/") for name in names_in(asked)]
     return [name for wanted, _, name in pairs if wanted in ("", release)]
 
 
-def _names_in(asked: str) -> list[str]:
+def names_in(asked: str | list[str]) -> list[str]:
+    """The names of a setting ``galaxies``: the list itself, or what the file, or the text with commas, holds."""
+    if not isinstance(asked, str):
+        return list(asked)
     path = Path(asked)
     if path.is_file():
         lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
