@@ -19,6 +19,7 @@ from tullyflow.surveys.fits_images import celestial_wcs, channel_of_line, image,
 from tullyflow.surveys.manga_header import centre_of, check_galaxy, file_flags, psf_of
 from tullyflow.surveys.manga_quality import flag_drp_quality, flag_repeats
 from tullyflow.surveys.manga_tables import SYSTEMS, merge_tables, read_columns, wanted_tables
+from tullyflow.surveys.pipe3d import read_pipe3d
 from tullyflow.surveys.releases import addresses, catalogue_product, galaxy_product, kept_under
 from tullyflow.surveys.rows import asked_galaxies, check_names, flag_missing, luminosity_distance_mpc
 
@@ -138,9 +139,12 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
     Velocities are relative to the input redshift (SCINPVEL). Coverage: SPX_SNR is 0 outside the fibre bundle (the DR17
     files do not set NOCOV there). Masked stellar velocities are NaN.
     With ``manga.reader: marvin`` the file is what ``marvin_reader.py`` made of the MAPS: same names, one line.
+    With ``manga.product: pipe3d`` the Pipe3D cube is read instead (`pipe3d.read_pipe3d`).
     Raises `DataError`: MISSING_FILE, UNREADABLE_FILE, MISSING_HDU, NO_WCS.
     """
     galaxy = str(target["galaxy"])
+    if settings.manga.product == "pipe3d":
+        return read_pipe3d(path_of(paths, "pipe3d_cube", galaxy), target, settings)
     path = path_of(paths, "marvin" if settings.manga.reader == "marvin" else "maps", galaxy)
     with open_fits(path) as hdus:
         primary = hdus[0].header
