@@ -3,8 +3,12 @@
 import gzip
 import http.server
 import io
+import shutil
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +32,22 @@ def fetch():
 @pytest.fixture(scope="session", name="fits_bytes")
 def fits_bytes_fixture():
     return _fits_bytes
+
+
+@pytest.fixture(scope="session")
+def self_signed(tmp_path_factory):
+    """A certificate for 127.0.0.1 that nobody vouches for; returns (its file, a TLS context of a server that shows it)."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: no certificate to refuse")
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", folder / "certificate.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    return folder / "certificate.pem", context
 
 
 @pytest.fixture(scope="session", name="send")
@@ -68,6 +88,19 @@ def _send(handler, body: bytes, code: int = 200, announced: int | None = None, *
 
 @pytest.fixture
 def archive():
+    with _serve() as made:
+        yield made
+
+
+@pytest.fixture
+def tls_archives(self_signed):
+    """Two archives behind the certificate that nobody vouches for."""
+    with _serve(self_signed[1]) as one, _serve(self_signed[1]) as two:
+        yield one, two
+
+
+@contextmanager
+def _serve(tls: ssl.SSLContext | None = None):
     made = Archive()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -92,8 +125,16 @@ def archive():
                 else:
                     _send(self, body, ETag='"v1"')
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.url = f"http://127.0.0.1:{server.server_port}"
+    class Server(http.server.ThreadingHTTPServer):
+        def get_request(self):
+            sock, address = super().get_request()
+            return (tls.wrap_socket(sock, server_side=True) if tls else sock), address
+
+        def handle_error(self, *_):
+            """A client that goes away is what these tests are about."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    made.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     yield made
