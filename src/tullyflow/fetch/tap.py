@@ -19,6 +19,7 @@ from xml.parsers.expat import ExpatError
 from tullyflow.fetch.client import Client, TryError
 from tullyflow.fetch.download import Answer
 from tullyflow.fetch.service import Reply, ask, web_address
+from tullyflow.fetch.verify import sha256_of
 from tullyflow.tables import whole_file
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ log = logging.getLogger("tullyflow")
 PAGE_ROWS = 2000
 _KEYS = ("catid", "cubeidpub", "cubeid")  # what a page is ordered by: the first of these, else the first column
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?")
-_UNREADABLE = (ValueError, IndexError, TypeError, KeyError, AttributeError, EOFError, ExpatError, OSError)
+_UNREADABLE = (ValueError, IndexError, TypeError, EOFError, ExpatError, OSError)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def fetch_table(client: Client, url: str, destination: Path, columns: tuple[str,
     with whole_file(destination) as part:
         table.to_csv(part, index=False)
     log.info("%s: %d rows, %d columns in %d requests", name, len(table), len(table.columns), session.tries)
-    return Answer("ok", session.http_status, session.tries)
+    return Answer("ok", session.http_status, session.tries, sha256=sha256_of(destination))
 
 
 def _whole_table(session: _Session, name: str, first: Page) -> "pd.DataFrame":
@@ -124,7 +125,10 @@ def _whole_table(session: _Session, name: str, first: Page) -> "pd.DataFrame":
             last = rows[key].iloc[-1]
             split = (rows[key] == last).fillna(False).to_numpy(dtype=bool)
             if split.all():
-                raise _ServiceError(f"{len(rows)} rows of {key} = {last} came and more follow: no page can end between two keys")
+                here += len(rows)
+                if page.overflow or len(rows) >= PAGE_ROWS:
+                    raise _ServiceError(f"{len(rows)} rows of {key} = {last} came and more follow: no page can end between two keys")
+                break  # nothing follows: the count is wrong
             rows = rows[~split]
         pages.append(rows)
         here += len(rows)
@@ -203,7 +207,7 @@ def _votable(reply: Reply) -> Page:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             document = parse(io.BytesIO(reply.body), verify="ignore")
-            states = [info for resource in document.iter_resources() for info in resource.infos if info.name == "QUERY_STATUS"]
+            states = [info for resource in document.resources for info in resource.infos if info.name == "QUERY_STATUS"]
             if any(info.value == "ERROR" for info in states) or reply.status >= 400:
                 said = " ".join(" ".join(str(info.content or "") for info in states if info.value == "ERROR").split())
                 raise _ServiceError(f"the service says: {said[:300] or f'HTTP {reply.status}'}", reply.status)
