@@ -164,7 +164,12 @@ def _fetch_batch(client: Client, service: str, products: list[Product], wanted: 
     headers = bearer(os.environ.get(TOKEN, "").strip())
     job = _kept_job(client, note, service, headers) or _begin(client, service, request, headers)
     note.write_text(job)
-    archive_url, task = _wait_for(client, job, service, headers)
+    try:
+        archive_url, task = _wait_for(client, job, service, headers)
+    except TryError as err:
+        if not err.again:  # this task is of no use to the next run
+            note.unlink()
+        raise
     archive = scratch / f"{task}.tar.gz"
     answer = download(client, archive_url, archive, client.fetch, headers=headers)
     if answer.status not in ("ok", "here"):
@@ -214,7 +219,8 @@ def _wait_for(client: Client, job: str, service: str, headers: Mapping[str, str]
         task = tasks[0] if tasks and isinstance(tasks[0], dict) else {}
         state = str(task.get("status") or task.get("state") or "").lower()
         if any(word in state for word in _FAILED):
-            raise TryError(_scrub(f"{job}: the bulk service could not put the files together ({state}): {_said(reply)}"), reply.status)
+            sentence = f"{job}: the bulk service could not put the files together ({state}): {_said(reply)}"
+            raise TryError(_scrub(sentence), reply.status, again=False)
         names = {"task_id": str(task.get("id", "")), "object_id": str(task.get("object_id", ""))}
         if all(_ID.fullmatch(name) for name in names.values()) and not any(word in state for word in _WAITING):
             address = urljoin(service, _FILES.format(**names))
