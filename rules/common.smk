@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tullyflow.errors import TullyflowError
-from tullyflow.fetch.preflight import choose_training, resolve_releases
+from tullyflow.fetch.preflight import check_access, choose_training, resolve_releases
 from tullyflow.provenance import source_digest
 from tullyflow.settings import parse_settings, select_sections
 from tullyflow.surveys import SURVEYS, local
@@ -46,6 +46,8 @@ def validated(config):
         if settings.mirror and "://" not in settings.mirror and settings.mock is None and not Path(settings.mirror).is_dir():
             raise TullyflowError(f"{files}: mirror: no such folder: {settings.mirror}")
         marvin_python(settings, files)
+        if workflow.is_main_process and settings.mock is None:
+            check_access(settings)
         return settings, {survey: settings.for_survey(survey) for survey in settings.surveys}
     except TullyflowError as err:
         print(f"tullyflow: {err}", file=sys.stderr)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tullyflow.fetch.client import Client
     from tullyflow.fetch.sums import SumLists
 
-__all__ = ["content_digest", "fetch_catalogue", "fetch_products", "fetch_shard"]
+__all__ = ["check_places", "content_digest", "fetch_catalogue", "fetch_products", "fetch_shard"]
 
 log = logging.getLogger("tullyflow")
 
@@ -61,7 +61,7 @@ def fetch_products(
     archives without addresses where no mirror is set.
     """
     manifest_path = Path(manifest_path)
-    _check_places(products, settings)
+    check_places(products, settings)
     ledger_path = manifest_path.with_name(f".{manifest_path.stem}.ledger.csv")
     known = known_rows(manifest_path) | known_rows(ledger_path)
     rows: list[dict | None] = [None] * len(products)
@@ -100,7 +100,8 @@ def fetch_products(
     return done
 
 
-def _check_places(products: list[Product], settings: Settings) -> None:
+def check_places(products: list[Product], settings: Settings) -> None:
+    """Raise `FetchError` for a mirror that does not exist, for products without an address, and for absent ones that need a secret."""
     mirror = settings.mirror
     if mirror and "://" not in mirror and not Path(mirror).is_dir():
         raise FetchError(f"mirror: no such folder: {mirror}.")

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from tullyflow.errors import SettingsError
+from tullyflow.errors import FetchError, SettingsError
+from tullyflow.fetch.manifest import check_places
 from tullyflow.settings import Settings
+from tullyflow.surveys import get_survey
 from tullyflow.surveys.releases import known_releases, release_rows
 
-__all__ = ["choose_training", "resolve_releases"]
+__all__ = ["check_access", "choose_training", "resolve_releases"]
 
 LATEST = "latest"
 
@@ -45,6 +47,26 @@ def _newest(survey: str, known: list[str], settings: Settings) -> str:
         if row["survey"] == survey:
             added[row["release"]] = min(added.get(row["release"], row["added"]), row["added"])
     return max(known, key=lambda release: added[release])
+
+
+def check_access(settings: Settings) -> None:
+    """Check that the files of all releases have an address that can be used: a place in the mirror, or no secret that is missing.
+
+    What galaxies need is looked up for one of no name, so that it is said before the catalogues are fetched; not where a
+    release's galaxies are here already, in part at least. Raises `FetchError` or `SettingsError` with what to do.
+    """
+    resources, target = Path(settings.resources), {"galaxy": "any-galaxy", "observation": "any-galaxy"}
+    for survey in settings.surveys:
+        if survey == "local":
+            continue
+        section, adapter = getattr(settings, survey), get_survey(survey)
+        for release in dict.fromkeys([*section.releases, *([section.train_release] if section.train_release else [])]):
+            products = adapter.products(target, release, settings)
+            begun = any((resources / Path(*Path(product.path).parts[:3])).is_dir() for product in products)
+            try:
+                check_places([*adapter.catalogue_products(release, settings), *([] if begun else products)], settings)
+            except FetchError as err:
+                raise FetchError(f"{survey} {release}: {err}") from err
 
 
 def choose_training(settings: Settings, results: str | Path) -> tuple[Settings, list[str]]:
