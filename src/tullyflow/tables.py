@@ -176,6 +176,7 @@ def _sample() -> tuple[Column, ...]:
 extinction_r_mag|f|mag|internal extinction of abs_mag_r, which the r-band relation takes off; 0 where relation.internal_extinction is off
 reconstruction|f||the statistic the reconstruction cut is made on
 reconstruction_threshold|f||its frozen threshold
+same_as|s||the observation of this galaxy that counts (survey-release/name); empty where it is this one
 used|b||in the relation
 flag_names|s||names of the flags
 flag_sentences|s||the flags, for people

@@ -4,7 +4,6 @@ Nobody is dropped: one row per target, and every row that is not used says why.
 """
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tullyflow.errors import CatalogueError, RelationError
 from tullyflow.flags import GALAXY
 from tullyflow.relation.cuts import KINEMATIC_CUTS, apply_cuts, cut_flow
 from tullyflow.relation.drift import correct_drift
+from tullyflow.relation.duplicates import link_observations
 from tullyflow.relation.extinction import internal_extinction
 from tullyflow.relation.record import read_record, write_record
 from tullyflow.settings import Relation, Settings
@@ -171,8 +171,10 @@ def _conclude(sample: pd.DataFrame) -> pd.DataFrame:
     """Fill ``used`` and the words of the flags from the flags."""
     flags = sample["flags"]
     sample["used"] = ((flags & GALAXY.excluding) == 0) & np.isfinite(sample["v_max_kms"])
-    sample["flag_names"] = [GALAXY.names(bits) for bits in flags]
-    sample["flag_sentences"] = _join_sentences([GALAXY.sentences(bits) for bits in flags], sample["messages"])
+    names, sentences = ({bits: say(bits) for bits in flags.unique()} for say in (GALAXY.names, GALAXY.sentences))
+    sample["flag_names"] = flags.map(names)
+    twin = [f"The same galaxy as {name}, which counts." if name else "" for name in sample["same_as"]]
+    sample["flag_sentences"] = _join_sentences(flags.map(sentences), sample["messages"], twin)
     return sample
 
 
@@ -223,23 +225,14 @@ def _log_cuts(name: str, sample: pd.DataFrame) -> None:
     _LOG.info("%s: %d targets, %d used (%s)", name, len(sample), int(sample["used"].sum()), why or "none is out")
 
 
-def _release_age(release: str) -> tuple[int, str]:
-    """Sort key of a release: the number in its name (DR15 < DR17), then the name."""
-    digits = re.search(r"\d+", release)
-    return (int(digits.group()) if digits else -1, release)
-
-
 def merge_samples(paths: Sequence[str | Path], out_path: str | Path) -> pd.DataFrame:
     """Put the shards' samples into one table, Parquet and an ``.ecsv`` with units beside it.
 
-    Of a galaxy (same survey and name) in several releases the newest is used; the older rows stay and get DUPLICATE.
-    Rows keep the order of ``paths``. Raises `CatalogueError` for an unreadable sample.
+    A galaxy observed more than once, in several releases, twice in one, or by two surveys, counts once: its other rows stay and
+    get DUPLICATE and ``same_as`` (`link_observations`). Rows keep the order of ``paths``. Raises `CatalogueError` for an
+    unreadable sample.
     """
-    sample = pd.concat([read_table(path, SAMPLE) for path in paths], ignore_index=True)
-    age = sample["release"].map(_release_age)
-    newest_first = sample.assign(age=age).sort_values("age", ascending=False, kind="stable")
-    older = newest_first.index[newest_first.duplicated(["survey", "galaxy"], keep="first")]
-    sample.loc[older, "flags"] |= GALAXY.DUPLICATE
+    sample = link_observations(pd.concat([read_table(path, SAMPLE) for path in paths], ignore_index=True))
     _conclude(sample)
     write_table(out_path, sample, SAMPLE)
     _write_ecsv(Path(out_path).with_suffix(".ecsv"), sample)

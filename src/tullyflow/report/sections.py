@@ -76,9 +76,12 @@ def comparison_listing(fits: Sequence[Mapping]) -> Listing:
 
 
 def reach_listing(counts: Sequence[Counts]) -> Listing:
-    """List how far the galaxies of each survey and release came."""
-    rows = [(c.label, c.targets, c.mapped, c.inferred, c.used) for c in counts]
-    return Listing("How far the galaxies came", ("survey", "targets", "with maps", "with kinematics", "in the relation"), rows, total=True)
+    """List how far the galaxies of each survey and release came, and how many are observed elsewhere, where one is."""
+    linked = any(c.linked for c in counts)
+    rows = [(c.label, c.targets, *((c.linked,) if linked else ()), c.mapped, c.inferred, c.used) for c in counts]
+    also = ("counted by another observation",) if linked else ()
+    columns = ("survey", "targets", *also, "with maps", "with kinematics", "in the relation")
+    return Listing("How far the galaxies came", columns, rows, total=True)
 
 
 def flow_listing(sample: pd.DataFrame) -> Listing:

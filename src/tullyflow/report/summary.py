@@ -17,13 +17,14 @@ __all__ = [ "Counts", "StageCost", "at_bounds", "count_galaxies", "headline", "i
 
 @dataclass(frozen=True)
 class Counts:
-    """How many galaxies reached each stage."""
+    """How many galaxies reached each stage; ``linked`` of them are further observations of a galaxy that counts elsewhere."""
 
     label: str
     targets: int
     mapped: int
     inferred: int
     used: int
+    linked: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def count_galaxies(sample: pd.DataFrame) -> list[Counts]:
 
     def count(label: str, rows: pd.DataFrame) -> Counts:
         mapped, inferred = rows["pa_deg"].notna(), rows["v_max_sini_kms"].notna()
-        return Counts(label, len(rows), int(mapped.sum()), int(inferred.sum()), int(rows["used"].sum()))
+        return Counts(label, len(rows), int(mapped.sum()), int(inferred.sum()), int(rows["used"].sum()), int((rows["same_as"] != "").sum()))
 
     groups = sample.groupby(["survey", "release"], sort=False)
     return [*(count(f"{survey_style(str(s)).label} {r}".strip(), rows) for (s, r), rows in groups), count("all", sample)]
