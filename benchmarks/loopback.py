@@ -1,9 +1,9 @@
 """A fast archive on the loopback, in a process of its own: one thread, selectors, bodies kept in memory.
 
-    python benchmarks/loopback.py FOLDER [--wait SECONDS] [--big MEGABYTES]
+    python benchmarks/loopback.py FOLDER [--wait SECONDS] [--big MEGABYTES --head FILE]
 
-Serves the files of FOLDER (and, with ``--big``, zeros of that many megabytes as ``/big.fits``, never held in memory) and
-prints its port. ``--wait`` answers each request that much later, without holding up the others.
+Serves the files of FOLDER (and, with ``--big``, the content of ``--head`` filled up with zeros to that many megabytes as
+``/big.fits``, never held in memory) and prints its port. ``--wait`` answers each request that much later, without holding up the others.
 """
 
 import argparse
@@ -27,11 +27,12 @@ def header(length: int, code: str = "200 OK") -> bytes:
     return f'HTTP/1.1 {code}\r\nContent-Type: image/fits\r\nContent-Length: {length}\r\nETag: "v1"\r\n\r\n'.encode()
 
 
-def serve(folder: Path, wait_s: float, big: int) -> None:
+def serve(folder: Path, wait_s: float, big: int, head: Path | None) -> None:
+    """Answer until the process ends."""
     files = {f"/{p.name}".encode(): p.read_bytes() for p in folder.iterdir()}
     answers = {name: [header(len(body)), body] for name, body in files.items()}
-    start = Path(folder, "big.fits.head").read_bytes() if big else b""
     if big:
+        start = head.read_bytes()
         rest = big - len(start)
         answers[b"/big.fits"] = [header(big), start, *[BLOCK] * (rest // len(BLOCK)), BLOCK[: rest % len(BLOCK)]]
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -98,5 +99,6 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--wait", type=float, default=0.0)
     parser.add_argument("--big", type=int, default=0)
+    parser.add_argument("--head", type=Path)
     args = parser.parse_args()
-    serve(args.folder, args.wait, args.big * 1_000_000)
+    serve(args.folder, args.wait, args.big * 1_000_000, args.head)
