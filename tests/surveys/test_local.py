@@ -194,6 +194,8 @@ def test_masses_distances_and_inclinations_are_brought_to_the_projects_system(tm
     pd.DataFrame(table).to_csv(csv, index=False)
     frame = conform(local.targets({"catalogue": csv}, "user", configure(catalogue=str(csv))), TARGETS).set_index("galaxy")
     assert frame.loc["a", "log_mstar"] == pytest.approx(9.76)
+    own = local.targets({"catalogue": csv}, "user", configure(catalogue=str(csv), cosmology={"imf": "own"}))
+    assert own["log_mstar"].tolist()[:2] == [10.0, 10.0]
     assert frame.loc["a", "distance_mpc"] == pytest.approx(87.0, abs=0.5)
     assert frame.loc["b", "distance_mpc"] == 20.0
     assert frame.loc["a", "axis_ratio"] == pytest.approx(np.sqrt(0.04 + 0.96 * 0.25))

@@ -29,6 +29,8 @@ def test_the_shipped_table_has_the_34_galaxies_of_the_survey(configure):
     doubtful = frame.index[frame["messages"].str.contains("low confidence")]
     assert list(doubtful) == ["NGC_1569"] and "Lee+2006" in frame.loc["NGC_1569", "messages"]
     assert frame["distance_mpc"].between(1, 20).all()
+    own = things.targets({}, "NA", configure(cosmology={"imf": "own"})).set_index("galaxy")
+    assert own.loc["NGC_2403", "log_mstar"] == 9.66
     robust = things.targets({}, "RO", configure()).set_index("galaxy")
     assert robust.loc["NGC_2403", "psf_fwhm_arcsec"] == pytest.approx(np.sqrt(6.01 * 5.17))
 

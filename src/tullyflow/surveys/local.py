@@ -3,7 +3,8 @@
 Columns: ``galaxy``; ``velocity`` or ``cube``; optionally ``intensity``, ``dispersion``, ``stellar_velocity``, each with
 ``<name>_hdu`` (name or number), ``<name>_err`` (a file; empty = the same file) and ``<name>_err_hdu``; the columns of the
 target table (ra_deg, log_mstar, axis_ratio, ...); ``inclination_deg``; ``pixel_scale_arcsec``, ``x_centre``, ``y_centre``
-(0-based pixels) for maps without sky axes. Paths are absolute or relative to the CSV.
+(0-based pixels) for maps without sky axes; ``reference`` and ``confidence`` (`tullyflow.surveys.rows.mass_doubts`). Paths are
+absolute or relative to the CSV.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tullyflow.conventions import axis_ratio_from_inclination, log_mass_to_chabrier
+from tullyflow.conventions import axis_ratio_from_inclination
 from tullyflow.errors import CatalogueError
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps, Product
@@ -23,7 +24,7 @@ from tullyflow.surveys.cubes import read_cube
 from tullyflow.surveys.fits_images import path_of
 from tullyflow.surveys.local_maps import read_maps
 from tullyflow.surveys.manga_quality import flag_drp_quality
-from tullyflow.surveys.rows import FIXED_COLUMNS, check_names, flag_missing, luminosity_distance_mpc, read_csv
+from tullyflow.surveys.rows import FIXED_COLUMNS, check_names, common_masses, flag_missing, luminosity_distance_mpc, mass_doubts, read_csv
 from tullyflow.tables import TARGETS
 
 __all__ = ["catalogue_products", "products", "read", "targets"]
@@ -55,7 +56,7 @@ def _place(path: Path) -> str:
 def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) -> pd.DataFrame:
     """Return one row per line of the CSV, in its order; unknown columns are named in the log and left out.
 
-    Masses are converted to Chabrier from the column ``imf`` (empty = Chabrier); ``inclination_deg`` gives the axis ratio
+    Masses are converted from the column ``imf`` (empty = Chabrier) to ``cosmology.imf``; ``inclination_deg`` gives the axis ratio
     where that is empty (oblate disc, q0 = 0.2), z the distance where that is. Raises `CatalogueError` for an unreadable table,
     a missing column, a value that is no number, and names that are empty, not unique or not usable as file names.
     """
@@ -64,7 +65,7 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     source = Path(catalogues["catalogue"])
     folder = Path(settings.catalogue).absolute().parent if settings.catalogue else source.resolve().parent
     maps = [f"{name}{suffix}" for name in _MAPS for suffix in _SUFFIXES]
-    kept_as_text = ("galaxy", "imf", "morphology", *maps)
+    kept_as_text = ("galaxy", "imf", "morphology", "reference", "confidence", *maps)
     table = read_csv(source, ("galaxy",), text=kept_as_text)
     for name in kept_as_text:
         if name in table:
@@ -98,15 +99,13 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     frame["distance_mpc"] = frame["distance_mpc"].fillna(pd.Series(luminosity_distance_mpc(frame["z"], settings)))
     frame["pa_phot_deg"] = np.mod(frame["pa_phot_deg"], 180.0)
     imf = table["imf"].str.lower() if "imf" in table else pd.Series([""] * len(table))
-    unknown = sorted(set(imf) - {"", "chabrier", "kroupa", "salpeter"})
-    if unknown:
-        raise CatalogueError(f"{shown}: imf {unknown[0]!r} is not known; known: chabrier, kroupa, salpeter.")
-    frame["log_mstar"] = [float(log_mass_to_chabrier(m, name or "chabrier")) for m, name in zip(frame["log_mstar"], imf, strict=True)]
+    frame["log_mstar"] = common_masses(frame["log_mstar"].to_numpy(), imf, settings, shown)
     frame["imf"] = np.where(np.isfinite(frame["log_mstar"]), imf.where(imf != "", "chabrier"), "")
     frame["drp3qual"] = frame["drp3qual"].fillna(0).astype(np.int64)
     frame["morphology"] = table.get("morphology", "")
     pixels = pd.DataFrame({name: column(name) for name in _PIXELS})
-    frame = frame.assign(galaxy=table["galaxy"], survey="local", release=release, shard="", flags=0, messages="")
+    frame = frame.assign(galaxy=table["galaxy"], survey="local", release=release, shard="", flags=0)
+    frame["messages"] = mass_doubts(table, frame["log_mstar"])
     frame["observation"] = _observations(table[[name for name in maps if name in table]], pixels, folder)
     flag_drp_quality(frame)
     return flag_missing(frame)

@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tullyflow.conventions import log_mass_to_chabrier
 from tullyflow.errors import CatalogueError
 from tullyflow.flags import GALAXY
 from tullyflow.settings import Settings
 
-__all__ = ["FIXED_COLUMNS", "add_flag", "asked_galaxies", "check_names", "flag_missing", "luminosity_distance_mpc", "names_in", "read_csv", "same_name"]
+__all__ = [
+    "FIXED_COLUMNS", "add_flag", "asked_galaxies", "check_names", "common_masses", "flag_missing", "luminosity_distance_mpc", "mass_doubts",
+    "names_in", "read_csv", "same_name",
+]  # fmt: skip
 
 FIXED_COLUMNS = ("galaxy", "survey", "release", "shard", "flags", "messages", "observation")  # nobody's catalogue sets these
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -48,6 +52,39 @@ def flag_missing(frame: pd.DataFrame) -> pd.DataFrame:
     flags = frame["flags"].to_numpy(dtype=np.int64) & cleared
     frame["flags"] = flags | np.where(mass, GALAXY.MISSING_MASS, 0) | np.where(magnitude, GALAXY.MISSING_MAGNITUDE, 0)
     return frame
+
+
+def common_masses(log_mass: np.ndarray, imf: pd.Series, settings: Settings, source: str) -> np.ndarray:
+    """Log10 masses of a table, whose rows name their initial mass function (empty = Chabrier), on that of ``cosmology.imf``.
+
+    Raises `CatalogueError` for a name that is not known. NaN stays NaN.
+    """
+    unknown = sorted(set(imf) - {"", "chabrier", "kroupa", "salpeter"})
+    if unknown:
+        raise CatalogueError(f"{source}: imf {unknown[0]!r} is not known; known: chabrier, kroupa, salpeter.")
+    if settings.cosmology.imf == "own":
+        return np.asarray(log_mass, dtype=float)
+    return np.array([float(log_mass_to_chabrier(m, name or "chabrier")) for m, name in zip(log_mass, imf, strict=True)])
+
+
+def mass_doubts(table: pd.DataFrame, log_mass: np.ndarray) -> list[str]:
+    """One sentence per row of a table with ``reference`` and ``confidence``: where a mass marked L is from, or why there is none.
+
+    Both columns hold parts separated by semicolons; a part of ``reference`` begins with the quantity ("mass ..."), one of
+    ``confidence`` ends with its mark ("mass L": from memory or unconfirmed). Empty where nothing is to be said.
+    """
+    if not {"reference", "confidence"} <= set(table):
+        return [""] * len(table)
+    said, texts = [], (table[name].fillna("") for name in ("reference", "confidence"))
+    for reference, confidence, known in zip(*texts, np.isfinite(log_mass), strict=True):
+        source = next((part.strip() for part in reference.split(";") if part.strip().startswith("mass")), "no reference given")
+        if not known:
+            said.append(f"No stellar mass: {source}.")
+        elif re.search(r"\bmass L\b", confidence):
+            said.append(f"The stellar mass is of low confidence ({source}): check it before relying on it.")
+        else:
+            said.append("")
+    return said
 
 
 def check_names(names: pd.Series, source: str) -> None:

@@ -7,7 +7,6 @@ they have the galaxy, else S4G's (0.6 at 3.6 um), SPARC's (0.5 at 3.6 um) or Lee
 galaxies in both (IC 2574 apart), S4G's are 0.12 dex heavier (scatter 0.07) on one initial mass function: nothing is done about it.
 """
 
-import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -15,14 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tullyflow.conventions import C_KMS, axis_ratio_from_inclination, log_mass_to_chabrier
-from tullyflow.errors import CatalogueError
+from tullyflow.conventions import C_KMS, axis_ratio_from_inclination
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps, Product
 from tullyflow.surveys.cubes import read_cube
 from tullyflow.surveys.fits_images import path_of
 from tullyflow.surveys.releases import addresses, galaxy_product
-from tullyflow.surveys.rows import check_names, flag_missing, read_csv
+from tullyflow.surveys.rows import check_names, common_masses, flag_missing, mass_doubts, read_csv
 from tullyflow.surveys.things_moments import MOMENTS, read_moments
 from tullyflow.tables import TARGETS
 
@@ -60,41 +58,22 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
         return pd.to_numeric(table[name], errors="coerce").to_numpy(float) if name in table else np.full(len(table), np.nan)
 
     copied = {c.name: column(c.name) for c in TARGETS if c.kind == "f" and c.name in table}
-    imf = table["imf"].fillna("").str.lower().to_numpy() if "imf" in table else np.full(len(table), "chabrier")
-    unknown = sorted(set(imf) - {"", "chabrier", "kroupa", "salpeter"})
-    if unknown:
-        raise CatalogueError(f"{source}: imf {unknown[0]!r} is not known; known: chabrier, kroupa, salpeter.")
+    imf = table["imf"].fillna("").str.lower() if "imf" in table else pd.Series(["chabrier"] * len(table))
     mass = column("log_mstar")
     beam = np.sqrt(column(f"bmaj_{release.lower()}_arcsec") * column(f"bmin_{release.lower()}_arcsec"))
     axis_ratio = column("axis_ratio")
     frame = pd.DataFrame({
         **copied, "galaxy": table["galaxy"], "survey": "things", "release": release, "shard": "",
         "z": np.where(np.isfinite(column("z")), column("z"), column("v_sys_kms") / C_KMS),
-        "log_mstar": [float(log_mass_to_chabrier(m, k or "chabrier")) for m, k in zip(mass, imf, strict=True)], "imf": imf,
+        "log_mstar": common_masses(mass, imf, settings, source), "imf": imf,
         "axis_ratio": np.where(np.isfinite(axis_ratio), axis_ratio, axis_ratio_from_inclination(column("inclination_deg"))),
         "pa_phot_deg": np.mod(np.where(np.isfinite(column("pa_phot_deg")), column("pa_phot_deg"), column("pa_deg")), 180.0),
-        "drp3qual": 0, "flags": 0, "messages": _doubts(table, mass), "observation": "",
+        "drp3qual": 0, "flags": 0, "messages": mass_doubts(table, mass), "observation": "",
         "psf_fwhm_arcsec": np.where(np.isfinite(beam), beam, column("psf_fwhm_arcsec")),
     })  # fmt: skip
     if "abs_mag_r" not in frame:
         frame["abs_mag_r"] = np.nan
     return flag_missing(frame)
-
-
-def _doubts(table: pd.DataFrame, mass: np.ndarray) -> list[str]:
-    """What a reader should know of each galaxy's mass: where it is from if that is unconfirmed, or why there is none."""
-    if not {"reference", "confidence"} <= set(table):
-        return [""] * len(table)
-    said = []
-    for reference, confidence, known in zip(table["reference"].fillna(""), table["confidence"].fillna(""), np.isfinite(mass), strict=True):
-        source = next((part.strip() for part in reference.split(";") if part.strip().startswith("mass")), "no reference given")
-        if not known:
-            said.append(f"No stellar mass: {source}.")
-        elif re.search(r"\bmass L\b", confidence):
-            said.append(f"The stellar mass is of low confidence ({source}): check it before relying on it.")
-        else:
-            said.append("")
-    return said
 
 
 def products(target: Mapping, release: str, settings: Settings) -> list[Product]:
