@@ -270,6 +270,30 @@ def test_a_repeat_observation_is_flagged_and_names_the_one_used(tmp_path, config
     assert not alone.loc["8000-1901", "flags"] & GALAXY.DUPLICATE
 
 
+def test_both_marks_of_a_missing_value_are_nan(tmp_path, configure):
+    magnitudes = np.tile(np.arange(7.0) - 20, (5, 1))
+    magnitudes[0] = -999
+    changes = {"z": np.array([-999.0, 0.03, 0.03, -9999.0, 0.05]), "nsa_elpetro_phi": np.array([-999.0, 10, 10, -9999, 10]),
+               "nsa_elpetro_absmag": magnitudes, "nsa_elpetro_ba": np.array([-999.0, 0.5, 0.5, -9999, 0.5])}  # fmt: skip
+    frame = manga.targets(small_drpall(tmp_path / "d.fits", **changes), "DR17", configure()).set_index("galaxy")
+    assert frame.loc["9000-6101", ["z", "distance_mpc", "pa_phot_deg", "abs_mag_r", "axis_ratio", "log_ml"]].isna().all()
+    assert frame.loc["9000-6101", "flags"] & GALAXY.MISSING_MAGNITUDE
+    assert frame.loc["9000-1901", ["z", "pa_phot_deg", "axis_ratio"]].isna().all()
+    assert np.isfinite(frame.loc["8000-12701", ["z", "pa_phot_deg", "abs_mag_r", "log_ml"]].astype(float)).all()
+
+
+def test_one_galaxy_under_two_identifiers_is_a_repeat(tmp_path, configure):
+    ids = np.array(["1-1", "1-2", "12-2", "-9999", "-9999"])
+    place = {"objra": np.array([10.0, 11.0, 11.0 + 1.5 / 3600, 13.0, 14.0]), "objdec": np.zeros(5)}
+    every = configure(manga={"main_sample": False})
+    frame = manga.targets(small_drpall(tmp_path / "d.fits", mangaid=ids, **place), "DR17", every).set_index("galaxy")
+    assert list(frame.index[(frame["flags"] & GALAXY.DUPLICATE) != 0]) == ["8000-1901"]  # -9999 is no identifier
+    assert "8000-12701 (MaNGA-ID 12-2)" in frame.loc["8000-1901", "messages"]
+    place["objra"][2] = 11.0 + 3 / 3600
+    apart = manga.targets(small_drpall(tmp_path / "d.fits", mangaid=ids, **place), "DR17", every)
+    assert not (apart["flags"] & GALAXY.DUPLICATE).any()
+
+
 def test_a_galaxy_asked_for_by_name_needs_not_be_main_sample(tmp_path, configure):
     catalogue = small_drpall(tmp_path / "d.fits")
     assert "7000-1901" in set(manga.targets(catalogue, "DR17", configure(galaxies=["7000-1901"]))["galaxy"])

@@ -10,10 +10,12 @@ from astropy.io import fits
 from tullyflow.conventions import C_KMS, FWHM_PER_SIGMA
 from tullyflow.errors import DataError, SettingsError
 from tullyflow.flags import GALAXY, PIXEL
+from tullyflow.maps.galaxies import make_galaxy
 from tullyflow.maps.position_angle import fit_position_angle
 from tullyflow.settings import parse_settings
 from tullyflow.surveys import manga
 from tullyflow.surveys.pipe3d import BLOCKS, decide_width
+from tullyflow.tables import TARGETS
 
 N, SHAPE, Z, HALPHA = 57, (22, 26), 0.03, 45
 TARGET = {"galaxy": "9999-3701", "release": "DR15", "z": Z, "psf_fwhm_arcsec": 2.5}
@@ -145,6 +147,20 @@ def test_velocities_that_are_relative_or_of_another_redshift_are_said(tmp_path):
     other = read(cube_file(tmp_path / "d.fits", velocity=VELOCITY + 6000))
     assert other.flags & GALAXY.QUALITY_WARNING
     assert "cz of the catalogue" in " ".join(other.messages)
+
+
+def test_a_cube_becomes_a_stamp_in_the_rest_frame(tmp_path):
+    path = cube_file(tmp_path / "c.fits", "DR17")
+    row = {c.name: {"f": np.nan, "i": 0, "s": "", "b": False}[c.kind] for c in TARGETS}
+    row |= TARGET | {"survey": "manga", "release": "DR17", "axis_ratio": 0.6, "r_e_arcsec": 3.0}
+    absent = {"status": "missing", "path": "", "message": ""}
+    made = make_galaxy(row, {"pipe3d_cube": {"status": "ok", "path": str(path)}, "logcube": absent}, settings(extra=["logcube"]))
+    assert made.row["flags"] == 0, made.row["messages"]
+    assert made.row["pa_deg"] == pytest.approx(np.degrees(np.arctan2(2, 6)) - 90 + 360, abs=1.5)  # receding towards +x, +y: west, north
+    assert made.row["v_sys_kms"] == pytest.approx(C_KMS * Z, abs=3)
+    edge = np.hypot(6, 2) * 9 / (1 + Z)
+    assert made.row["v_abs_max_kms"] == pytest.approx(edge, rel=0.06)
+    assert made.row["outer_dispersion_kms"] == pytest.approx(np.sqrt(np.mean(SIGMA[INSIDE] ** 2) - 70**2), rel=0.05)
 
 
 def _rename(hdus):

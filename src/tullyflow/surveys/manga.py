@@ -26,6 +26,7 @@ from tullyflow.surveys.rows import asked_galaxies, check_names, flag_missing, lu
 __all__ = ["HDUS", "catalogue_products", "products", "read", "targets"]
 
 _MAIN_SAMPLE = 1 << 10 | 1 << 11 | 1 << 12  # MNGTARG1: primary, secondary, colour-enhanced
+_MISSING = -900  # what lies below is -999 or -9999: no value
 _BAND_R = 4  # of F, N, u, g, r, i, z
 _NEEDED = ("plateifu", "objra", "objdec", "z", "drp3qual", "mngtarg1", "rfwhm", "nsa_elpetro_mass", "nsa_elpetro_absmag",
            "nsa_elpetro_th50_r", "nsa_elpetro_ba", "nsa_elpetro_phi")  # fmt: skip
@@ -105,11 +106,11 @@ def _number(names: np.ndarray, part: int) -> np.ndarray:
 
 def _valid(values, positive: bool = False) -> np.ndarray:
     values = np.asarray(values, dtype=float)
-    return np.isfinite(values) & (values > (0 if positive else -9000))
+    return np.isfinite(values) & (values > (0 if positive else _MISSING))
 
 
 def _value(values, positive: bool = False) -> np.ndarray:
-    """The survey's -9999 (and, where only positive values make sense, all others) as NaN."""
+    """The survey's -9999 and -999 (and, where only positive values make sense, all others) as NaN."""
     return np.where(_valid(values, positive), np.asarray(values, dtype=float), np.nan)
 
 
