@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -35,15 +36,41 @@ def _mock(args):
     make_archive(_settings(args), args.out, threads=args.threads)
 
 
-def _fetch(args):
-    from tullyflow.fetch.manifest import fetch_catalogue, fetch_shard
+def _checked_settings(args):
+    """Settings of a file, in the folders of its run, with releases that exist."""
+    from tullyflow.fetch.preflight import resolve_releases
 
+    if args.settings is None:
+        args.settings = "{}"
+    return resolve_releases(_settings(args).in_place(), source=str(args.settings) if Path(args.settings).is_file() else "settings")
+
+
+def _fetch(args):
+    if args.plan:
+        from tullyflow.fetch.plan import plan_lines
+
+        print("\n".join(plan_lines(_checked_settings(args), args.survey, args.release, args.settings)))
+        return
+    from tullyflow.fetch.manifest import fetch_catalogue, fetch_shard
+    from tullyflow.fetch.preflight import check_release
+
+    if args.out is None:
+        raise TullyflowError("fetch: give --out MANIFEST.csv, the manifest to write (or --plan, which fetches nothing).")
     if args.targets:
         fetch_shard(args.targets, _settings(args, _survey_of(args.targets)), args.out)
     elif args.survey and args.release:
-        fetch_catalogue(args.survey, args.release, _settings(args, args.survey), args.out)
+        settings = _settings(args, args.survey)
+        check_release(args.survey, args.release, settings)
+        fetch_catalogue(args.survey, args.release, settings, args.out)
     else:
         raise TullyflowError("fetch: give --targets SHARD.parquet, or --survey and --release for the catalogues.")
+
+
+def _releases(args):
+    from tullyflow.fetch.releases_page import check_lines, holding_lines
+
+    settings = _checked_settings(args)
+    print("\n".join(check_lines(settings) if args.check else holding_lines(settings)))
 
 
 def _targets(args):
@@ -132,7 +159,7 @@ _OPTIONS = {
     "sample": dict(required=True, type=Path, help="the merged sample (Parquet)"),
     "weights": dict(required=True, type=Path, help="folder of a trained network"),
     "models": dict(required=True, type=Path, help="FITS of models and rotation curves to write"),
-    "survey": dict(required=True, help="manga, sami, things or local"),
+    "survey": dict(required=True, choices=["manga", "sami", "things", "local"], metavar="SURVEY", help="manga, sami, things or local"),
     "release": dict(required=True, help="release, e.g. DR17; 'user' for local"),
     "relation": dict(required=True, choices=["reverse", "forward", "r_band"], help="which relation"),
     "velocity": dict(required=True, choices=["v_max", "v_22", "v_re", "v_rmax"], help="which velocity"),
@@ -154,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     def stage(name, function, summary, *options, **others):
         sub = stages.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         if name != "merge":
-            sub.add_argument("--settings", required=True, help="config file (YAML), or JSON of the sections used")
+            sub.add_argument("--settings", required=name != "releases", help="config file (YAML), or JSON of the sections used")
         for option in options:
             sub.add_argument(f"--{option}", **_OPTIONS[option])
         for option, arguments in others.items():
@@ -163,7 +190,9 @@ def _parser() -> argparse.ArgumentParser:
 
     optional = {key: {**_OPTIONS[key], "required": False} for key in ("targets", "survey", "release")}
     stage("mock", _mock, "make a small archive of simulated galaxies in the surveys' own layouts", "out", "threads")
-    stage("fetch", _fetch, "fetch a shard's files, or the catalogues of a release; write the manifest", "out", **optional)
+    stage("fetch", _fetch, "fetch a shard's files, or the catalogues of a release; write the manifest", **optional,
+          out={**_OPTIONS["out"], "required": False},
+          plan=dict(action="store_true", help="fetch nothing; say how many files and bytes would come, and whether they fit"))  # fmt: skip
     stage("targets", _targets, "list the galaxies of a release, in shards", "survey", "release", "manifest", "out",
           shard_size=dict(type=int, default=200, help="galaxies per shard (default 200)"))  # fmt: skip
     stage("names", _names, "check that every galaxy asked for by name is in a release", "out",
@@ -184,6 +213,8 @@ def _parser() -> argparse.ArgumentParser:
           relations=_many("fits (JSON)"), models=_many("models (FITS)"), maps=_many("stamps (FITS)"),
           networks=_many("folders of trained networks", required=False), benchmarks=dict(type=Path, help="folder of benchmarks"),
           closure=dict(type=Path, help="closure table of a mock run (JSON)"))  # fmt: skip
+    stage("releases", _releases, "list the releases and what of them is on disk",
+          check=dict(action="store_true", help="ask the archives what has changed, vanished or appeared; print rows to add"))  # fmt: skip
     return parser
 
 
@@ -197,6 +228,8 @@ def main(argv: list[str] | None = None) -> int:
     except TullyflowError as err:
         print(f"tullyflow: {err}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

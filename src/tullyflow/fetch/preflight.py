@@ -8,9 +8,17 @@ from tullyflow.settings import Settings
 from tullyflow.surveys import get_survey
 from tullyflow.surveys.releases import known_releases, release_rows
 
-__all__ = ["check_access", "choose_training", "resolve_releases"]
+__all__ = ["check_access", "check_release", "choose_training", "resolve_releases"]
 
 LATEST = "latest"
+
+
+def check_release(survey: str, release: str, settings: Settings, where: str = "settings") -> None:
+    """Raise `SettingsError`, with the releases that exist, for one that the table does not list."""
+    known = known_releases(survey, settings)
+    if release not in known:
+        there = ", ".join(known) or "none"
+        raise SettingsError(f"{where}: {settings.releases} lists no release {release!r} of {survey}; there are: {there}.")
 
 
 def resolve_releases(settings: Settings, source: str = "settings") -> Settings:
@@ -25,10 +33,9 @@ def resolve_releases(settings: Settings, source: str = "settings") -> Settings:
         known = known_releases(survey, settings)
         asked = [*section.releases, *([section.train_release] if section.train_release else [])]
         for release in asked:
-            if release not in known and not (release == LATEST and known):
-                where = "releases" if release in section.releases else "train_release"
-                there = ", ".join(known) or "none"
-                raise SettingsError(f"{source}: {survey}.{where}: {settings.releases} lists no release {release!r}; there are: {there}.")
+            if not (release == LATEST and known):
+                key = "releases" if release in section.releases else "train_release"
+                check_release(survey, release, settings, f"{source}: {survey}.{key}")
         newest = _newest(survey, known, settings)
         releases = [newest if release == LATEST else release for release in section.releases]
         if len(set(releases)) < len(releases):

@@ -10,6 +10,7 @@ and of which type the key is; a service that sends CSV all the same is caught by
 import io
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from tullyflow.tables import whole_file
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PAGE_ROWS", "Page", "fetch_table", "parse_page"]
+__all__ = ["PAGE_ROWS", "Page", "fetch_table", "list_tables", "parse_page"]
 
 log = logging.getLogger("tullyflow")
 
@@ -101,6 +102,17 @@ def fetch_table(client: Client, url: str, destination: Path, columns: tuple[str,
         table.to_csv(part, index=False)
     log.info("%s: %d rows, %d columns in %d requests", name, len(table), len(table.columns), session.tries)
     return Answer("ok", session.http_status, session.tries, sha256=sha256_of(destination))
+
+
+def list_tables(client: Client, url: str, families: Sequence[str]) -> list[str]:
+    """Return SCHEMA.TABLE of every table whose schema begins with one of ``families``; raise `TryError` where the service does not say."""
+    session = _Session(client, url)
+    like = " OR ".join(f"schema_name LIKE '{family}%'" for family in families)
+    try:
+        page = session.query(f"SELECT schema_name, table_name FROM TAP_SCHEMA.tables WHERE {like}", 100_000)
+    except _ServiceError as err:
+        raise TryError(f"{session.address}: {err}", err.http_status, again=False) from err
+    return [_full_name(*row) for row in page.rows.iloc[:, :2].astype(str).itertuples(index=False)]
 
 
 def _whole_table(session: _Session, name: str, first: Page) -> "pd.DataFrame":
