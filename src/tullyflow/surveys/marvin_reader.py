@@ -58,7 +58,7 @@ def read_galaxy(path: str, line: str, marvin, maps_class):
         primary.header.remove(key, ignore_missing=True)
     primary.header["MARVIN"] = (marvin.__version__, "version of Marvin that read the MAPS file")
     primary.header["MARVREL"] = (maps.release, "release Marvin takes it for")
-    sky = maps.wcs.to_header(relax=True)
+    sky = sky_header(maps.wcs)
     hdus = fits.HDUList([primary])
 
     def add(name, values, unit="", **cards):
@@ -84,6 +84,17 @@ def read_galaxy(path: str, line: str, marvin, maps_class):
         if name == "EMLINE_GVEL":
             add("BINID", got.binid)
     return hdus
+
+
+def sky_header(wcs):
+    """Return the sky axes as a header, to the last digit (astropy's own keeps twelve)."""
+    header = wcs.to_header()
+    for k, axis in enumerate(("1", "2")):
+        for key, values in (("CRPIX", wcs.wcs.crpix), ("CRVAL", wcs.wcs.crval), ("CDELT", wcs.wcs.get_cdelt())):
+            header[key + axis] = float(values[k])
+        for j, other in enumerate(("1", "2")):
+            header[f"PC{axis}_{other}"] = float(wcs.wcs.get_pc()[k, j])
+    return header
 
 
 def refusal(err: Exception):
