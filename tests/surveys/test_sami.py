@@ -198,3 +198,170 @@ def test_real_maps(shared, configure):
         assert maps.fov_pixels >= valid
         assert maps.centre == (24.5, 24.5)
         assert maps.intensity_unit.startswith("10**(-16) erg/s")
+
+
+def more_tables(folder, **changes):
+    """Tables no real file is here of, with the columns FACTS 2.4 gives them; ``changes`` replace columns."""
+    cubes = ["77_A  ", "77_B  ", "600_A", "9008500002_A"]  # some tables pad the names
+    made = {
+        "EmissionLine1compDR3": {"cubeidpub": cubes, "catid": [77, 77, 600, 9008500002], "SFR_RE": [9.9, 1.5, -99.0, 0.0]},
+        "SSPAperturesDR3": {"cubeidpub": cubes, "catid": [77, 77, 600, 9008500002], "age_re": [9.9, 4.0, -99.0, 12.5], "z_re": 0.1},
+        "IndexAperturesDR3": {"catid": [77, 600, 9008500002], "cubeidpub": cubes[1:], "FLAG": [0, 1, 0], "Hb_re": 2.0},
+        "MGEPhotomUnregDR3": {
+            "catid": [5, 5, 77], "photometry": ["SDSS", "VST", "VST"], "remge": [9.0, 3.0, 1.0], "mmge": 17.0, "rextinction": 0.1,
+            "pamge": 33.0, "epsmge_re": [0.9, 0.64, 0.5], "epsmge_lw": 0.3, "dist2nneigh": 9.0, "chi2": 1.0,
+        },
+        "InputCatFiller": {"catid": [5], "ra": [210.5], "dec": [-1.25], "z_spec": [0.05], "fillflag": [50]},
+    }  # fmt: skip
+    paths = {}
+    for name, columns in made.items():
+        pd.DataFrame(columns | changes.get(name, {})).to_csv(folder / f"{name}.csv", index=False)
+        paths[name] = folder / f"{name}.csv"
+    return paths
+
+
+def test_the_worked_example_of_every_conversion(tmp_path, configure):
+    """By hand, for 77: M_r = -20.5, log M* = 10.1. L_r = 10^(0.4 (4.65 + 20.5)) = 10^10.06, so log M/L = 0.04. Twice the 1.5 Msun/yr
+    within R_e are 3, log 0.4771; sSFR 0.4771 - 10.1 = -9.6229. 4 Gyr are 10^9.6021 yr."""
+    frame = sami.targets(write_tables(tmp_path) | more_tables(tmp_path), "DR3", configure()).set_index("galaxy")
+    conform(frame.reset_index(), TARGETS)
+    names = ["log_ml", "log_sfr", "log_ssfr", "log_age_yr"]
+    assert frame.loc["77", names].tolist() == pytest.approx([0.04, 0.4771, -9.6229, 9.6021], abs=5e-5)
+    assert frame.loc["77", "imf"] == "chabrier"
+    assert frame.loc["600", names].isna().all()  # -99 everywhere
+    assert frame.loc["9008500002", "log_age_yr"] == pytest.approx(10.0969, abs=5e-5)
+    assert np.isnan(frame.loc["9008500002", "log_sfr"])  # a rate of zero has no logarithm
+
+
+def test_another_hubble_constant_moves_masses_rates_and_magnitudes_together(tmp_path, configure):
+    tables = write_tables(tmp_path) | more_tables(tmp_path)
+    a = sami.targets(tables, "DR3", configure()).set_index("galaxy").loc["77"]
+    b = sami.targets(tables, "DR3", configure(cosmology={"h": 0.5})).set_index("galaxy").loc["77"]
+    shift = 2 * np.log10(0.7 / 0.5)  # 0.2923 dex: everything is further away
+    assert b["log_mstar"] - a["log_mstar"] == pytest.approx(shift)
+    assert b["log_sfr"] - a["log_sfr"] == pytest.approx(shift)
+    assert b["abs_mag_r"] - a["abs_mag_r"] == pytest.approx(-2.5 * shift)
+    assert b[["log_ssfr", "log_ml"]].tolist() == pytest.approx(a[["log_ssfr", "log_ml"]].tolist())
+    own = sami.targets(tables, "DR3", configure(cosmology={"imf": "own"})).set_index("galaxy").loc["77"]
+    assert own["log_mstar"] == a["log_mstar"]  # SAMI's masses are Chabrier's already
+
+
+def test_fillers_keep_their_row_with_what_is_known_of_them(tmp_path, configure):
+    """R_e of the major axis: 3 / sqrt(1 - 0.64) = 5 arcsec, of the VST fit; a catalogue's own R_e is not replaced."""
+    frame = sami.targets(write_tables(tmp_path) | more_tables(tmp_path), "DR3", configure()).set_index("galaxy")
+    filler = frame.loc["5"]
+    assert filler[["ra_deg", "dec_deg", "z", "r_e_arcsec", "axis_ratio"]].tolist() == pytest.approx([210.5, -1.25, 0.05, 5.0, 0.36])
+    assert filler["distance_mpc"] == pytest.approx(222.3, abs=0.5)
+    assert filler["flags"] == GALAXY.MISSING_MASS | GALAXY.MISSING_MAGNITUDE
+    assert np.isnan(filler["pa_phot_deg"])
+    assert "multi-Gaussian" in filler["messages"]
+    assert frame.loc["77", "r_e_arcsec"] == 4.0
+
+
+def test_repeats_are_named_and_galaxies_listed_once(tmp_path, configure):
+    frame = sami.targets(write_tables(tmp_path), "DR3", configure()).set_index("galaxy")
+    assert "Other cubes of this galaxy, not used: 77_A." in frame.loc["77", "messages"]
+    assert not frame["messages"].str.contains("10000001").any()  # stars are no repeats
+    assert (frame["messages"].str.contains("Other cubes")).sum() == 1
+    assert "The same galaxy as 9008500002" in frame.loc["9008500001", "messages"]
+
+
+def test_the_lick_flag_excludes_where_its_table_says_so(tmp_path, configure, caplog):
+    tables = write_tables(tmp_path) | more_tables(tmp_path)
+    frame = sami.targets(tables, "DR3", configure()).set_index("galaxy")
+    assert "FLAG of IndexAperturesDR3 is 1 (good: 0)." in frame.loc["600", "messages"]
+    assert frame.loc["600", "flags"] & GALAXY.QUALITY_BAD
+    assert not frame.loc["9008500002", "flags"] & GALAXY.QUALITY_BAD
+    pd.read_csv(tables["IndexAperturesDR3"]).rename(columns={"FLAG": "Hb_re_FLAG"}).to_csv(tables["IndexAperturesDR3"], index=False)
+    frame = sami.targets(tables, "DR3", configure()).set_index("galaxy")
+    assert "FLAG of" not in " ".join(frame["messages"])
+    assert "no column flag (alike: hb_re_flag)" in caplog.text
+    assert "not tested" in caplog.text
+
+
+@pytest.mark.parametrize(("changes", "column", "said"), [
+    ({"SSPAperturesDR3": {"age_re": [9.6, 9.6, 9.7, 25.0]}}, None, None),  # median 9.6 Gyr: believed
+    ({"SSPAperturesDR3": {"age_re": [9.6e9, 4.0e9, 1e10, 2e9]}}, "log_age_yr", "is not in Gyr"),
+    ({"EmissionLine1compDR3": {"SFR_RE": [-0.3, 0.2, -1.1, 0.4]}}, "log_sfr", "is not in solar masses per year"),
+])  # fmt: skip
+def test_what_is_not_confirmed_is_checked_when_it_is_read(tmp_path, configure, caplog, changes, column, said):
+    frame = sami.targets(write_tables(tmp_path) | more_tables(tmp_path, **changes), "DR3", configure()).set_index("galaxy")
+    if column is None:
+        assert "is not in" not in caplog.text
+        return
+    assert frame[column].isna().all()
+    assert said in caplog.text
+    assert "mend surveys/sami_tables.py" in caplog.text
+
+
+def test_masses_that_are_not_logarithms_are_not_used(tmp_path, configure, caplog):
+    tables = write_tables(tmp_path)
+    for name in ("InputCatGAMADR3", "InputCatClustersDR3"):
+        table = pd.read_csv(tables[name])
+        table.assign(mstar=10**table["mstar"]).to_csv(tables[name], index=False)
+    frame = sami.targets(tables, "DR3", configure())
+    assert frame["log_mstar"].isna().all()
+    assert "mstar of InputCat*DR3 is not in log10 solar masses" in caplog.text
+
+
+def test_a_table_the_run_can_do_without_may_be_unreadable(tmp_path, configure, caplog):
+    tables = write_tables(tmp_path) | more_tables(tmp_path)
+    tables["SSPAperturesDR3"].write_bytes(b"\x00\xff not a table")
+    tables["MGEPhotomUnregDR3"].write_text("catid,something\n5,1\n")
+    frame = sami.targets(tables, "DR3", configure()).set_index("galaxy")
+    assert frame["log_age_yr"].isna().all()
+    assert frame.loc["77", "log_sfr"] == pytest.approx(0.4771, abs=5e-5)
+    assert caplog.text.count("It is not used.") == 2
+
+
+def test_dr2_needs_no_table_of_cubes_and_trusts_no_angle(tmp_path, configure, caplog):
+    """DR2's names are not confirmed: any spelling, no CubeObs; its position angles are not on the sky."""
+    tables = write_tables(tmp_path)
+    more = more_tables(tmp_path)
+    dr2 = {"InputCatGAMADR2": tables["InputCatGAMADR3"], "emissionline1compdr2": more["EmissionLine1compDR3"],
+           "IndexAperturesDR2": more["IndexAperturesDR3"]}  # fmt: skip
+    frame = sami.targets(dr2, "DR2", configure()).set_index("galaxy")
+    conform(frame.reset_index(), TARGETS)
+    assert list(frame.index) == ["77", "600", "9008500002"]
+    assert frame.loc["77", "observation"] == "77_A"
+    assert "77_B" in frame.loc["77", "messages"]
+    assert frame.loc["77", "log_sfr"] == pytest.approx(np.log10(2 * 9.9))
+    assert frame["pa_phot_deg"].isna().all()
+    assert frame["psf_fwhm_arcsec"].isna().all()
+    assert frame.loc["600", "flags"] & GALAXY.QUALITY_BAD
+    assert "no CubeObs" in caplog.text
+    with pytest.raises(CatalogueError, match="no table lists the cubes"):
+        sami.targets({"InputCatGAMADR2": tables["InputCatGAMADR3"]}, "DR2", configure())
+
+
+def test_addresses_of_both_releases(configure):
+    for release, schema in (("DR2", "sami_dr2"), ("DR3", "sami_dr3")):
+        tables = sami.catalogue_products(release, configure())
+        assert "maps" not in [table.product for table in tables]
+        for table in tables:
+            assert table.urls[0].startswith(f"archive://datacentral/sami/{release.lower()}/catalogues/")
+            assert f"tap+https://datacentral.org.au/vo/tap?table={schema}.{table.product}" in table.urls
+            assert sum(url.startswith("tap+") for url in table.urls) == 1
+            assert table.path.endswith(".csv")
+    assert next(t for t in tables if t.product == "CubeObs").columns == ("catid", "cubeidpub", "cubefwhm", "isbest", "warnstar")
+    listed = sami.products({"galaxy": "77", "observation": "77_B"}, "DR3", configure())
+    halpha = next(p for p in listed if p.product == "Halpha")
+    assert halpha.hdus == ("HALPHA_ERR",)
+    assert "file=77_B_Halpha_default_1-comp.fits&product=Halpha_default_1-comp&" in halpha.urls[1]
+    assert "&Halpha_default_1-comp=180" in halpha.urls[1]
+    assert halpha.path == "sami/DR3/maps/77/77_B_Halpha_default_1-comp.fits"
+    older = sami.products({"galaxy": "77", "observation": "77_A"}, "DR2", configure())
+    assert any(url.endswith("/77_Halpha_default_1-comp.fits") for url in older[0].urls)  # the letter may be absent there
+    assert any("file=77_Halpha_default" in url for url in older[0].urls)
+
+
+def test_velocities_in_another_unit_are_refused_and_other_plane_counts_said(tmp_path, configure):
+    def spoil(name, hdus):
+        if name == "gas-velocity":
+            hdus[0].header["BUNIT"] = "m/s"
+
+    with pytest.raises(DataError, match="its unit is 'm/s', km/s was expected") as caught:
+        sami.read(sami_files(tmp_path, spoil), TARGET, configure())
+    assert caught.value.flag == GALAXY.MISSING_HDU
+    maps = sami.read(sami_files(tmp_path), TARGET, configure())
+    assert "2 planes, 1 expected of 1-comp" in " ".join(maps.messages)

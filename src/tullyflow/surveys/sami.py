@@ -102,7 +102,7 @@ def _flag_quality(frame: pd.DataFrame, d: pd.DataFrame, lick_flag: pd.Series, re
     sentences = [f"{LICK_FLAG.upper()} of IndexApertures{release} is {value:g} (good: 0)." for value in lick_flag]
     add_flag(frame, flagged, GALAXY.QUALITY_BAD, sentences)
     warned = d[[name for name in WARNINGS if name in d]].fillna(0) != 0
-    sentences = [f"CubeObs warns: {', '.join(warned.columns[row])}." for row in warned.to_numpy()]
+    sentences = [f"CubeObs warns: {', '.join(warned.columns[row])}." for row in warned.to_numpy(dtype=bool)]
     add_flag(frame, warned.any(axis=1), GALAXY.QUALITY_WARNING, sentences)
     listed = set(frame["galaxy"])
     twice = [_LISTED_TWICE.get(name) in listed for name in frame["galaxy"]]
