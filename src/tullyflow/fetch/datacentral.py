@@ -73,9 +73,10 @@ def check_secrets(products: list[Product]) -> None:
     """Raise `FetchError` where products to be fetched need a secret that the environment does not hold, or a number nobody knows."""
     bulk = [product for product in products if is_bulk(product)]
     if bulk and not (os.environ.get(EMAIL) or os.environ.get(TOKEN)):
+        what = ", ".join(dict.fromkeys(product.product for product in bulk))
         raise FetchError(
-            f"{bulk[0].galaxy} {bulk[0].product} and {len(bulk) - 1} other files come from {_host(bulk[0])}'s bulk service, which asks for "
-            f"an e-mail address: set {EMAIL} (or {TOKEN}) in the environment, or set 'mirror' to a folder laid out like the archive."
+            f"{what} come from {_host(bulk[0])}'s bulk service, which asks for an e-mail address: set {EMAIL} (or {TOKEN}) in the "
+            "environment, or set 'mirror' to a folder laid out like the archive."
         )
     places = [_place(url) for product in bulk for url in product.urls if url.startswith("bulk+")]
     unknown = sorted({place.product for place in places if not place.product_number.isdigit()})
