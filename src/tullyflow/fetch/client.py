@@ -158,8 +158,8 @@ class Client:
         try:
             yield response
         finally:
-            if response.length_remaining is not None and response.length_remaining <= BLOCK:
-                response.drain_conn()  # cheaper than a new connection
+            if response.status not in (200, 206) and response.length_remaining is not None and response.length_remaining <= BLOCK:
+                response.drain_conn()  # what an error page says is cheaper to read than a new connection to make
             else:
                 response.close()
             response.release_conn()
