@@ -37,6 +37,7 @@ def _quantity(unit: str):
 Kms = Annotated[float, _quantity("km/s")]
 Arcsec = Annotated[float, _quantity("arcsec")]
 Deg = Annotated[float, _quantity("deg")]
+SurveyName = Literal["manga", "sami", "things", "local"]
 
 
 class _Section(BaseModel):
@@ -166,7 +167,7 @@ class Network(_Section):
 
 class Relation(_Section):
     relations: list[Literal["reverse", "forward", "r_band"]] = Field(["reverse", "forward", "r_band"], description="relations to fit")
-    surveys: list[Literal["manga", "sami", "things", "local"]] | None = Field(None, description="surveys whose galaxies make the relation; the others are shown and carry a flag; null = all")
+    surveys: list[SurveyName] | None = Field(None, description="surveys whose galaxies make the relation; the others are shown and carry a flag; null = all")
     velocities: list[Literal["v_max", "v_22", "v_re", "v_rmax"]] = Field(["v_max", "v_22"], description="velocities to use")
     methods: list[Literal["lts", "mnr", "ols"]] = Field(["lts", "mnr"], description="fits to make")
     pivot_log_mstar: float | None = Field(10.09, description="pivot of log M* (thesis); null = the sample's median")
@@ -189,7 +190,7 @@ class Relation(_Section):
 class Report(_Section):
     gallery: int = Field(60, ge=0, description="galaxies shown with data, model and residual")
     title: str = Field("The Tully-Fisher relation", description="title of the report")
-    published_counts: dict[str, dict[str, int]] = Field(default_factory=dict, description="galaxies of a published sample per survey, shown beside those found: {sami: {before: 1075, used: 697}}")
+    published_counts: dict[SurveyName, dict[Literal["before", "used"], int]] = Field(default_factory=dict, description="galaxies of a published sample before and after the cuts that need the network, shown beside those found: {sami: {before: 1075, used: 697}}")
 
 
 class Mock(_Section):
@@ -208,7 +209,7 @@ class Settings(_Section):
     """The whole configuration. A stage is handed only the sections it uses; the rest keeps its default."""
 
     run: str = Field("demo", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", description="name of the run: results/{run}")
-    surveys: list[Literal["manga", "sami", "things", "local"]] = Field(["manga"], min_length=1, description="surveys to use")
+    surveys: list[SurveyName] = Field(["manga"], min_length=1, description="surveys to use")
     resources: str = Field("resources", description="folder of downloads")
     releases: str = Field("config/releases.csv", description="table of releases and addresses")
     catalogue: str | None = Field(None, description="CSV of your own galaxies (survey local)")

@@ -27,6 +27,7 @@ from tullyflow.report.figures.relation import METHOD_WORDS, RELATION_WORDS, VELO
 from tullyflow.report.figures.style import palette_png, save_figure, survey_style
 from tullyflow.report.figures.training import clock, plot_training, read_history
 from tullyflow.report.gallery import build_gallery
+from tullyflow.report.releases import news_listing, news_sentences, published_listing, training_releases
 from tullyflow.report.sections import (
     bound_listing,
     comparison_listing,
@@ -59,8 +60,8 @@ _CITATIONS = (
 )
 _SECTIONS = (
     ("relation", "The relation"), ("fits", "All fits"), ("literature", "Literature"), ("closure", "Put in, found"), ("flags", "Who is out"),
-    ("bounds", "Bounds"), ("training", "Training"), ("checks", "Inclination, drift"), ("gallery", "Gallery"), ("cost", "Time, memory"),
-    ("provenance", "Provenance"), ("cite", "How to cite"),
+    ("new", "What is new"), ("bounds", "Bounds"), ("training", "Training"), ("checks", "Inclination, drift"), ("gallery", "Gallery"),
+    ("cost", "Time, memory"), ("provenance", "Provenance"), ("cite", "How to cite"),
 )  # fmt: skip
 
 
@@ -223,7 +224,7 @@ def build_report(
         caption = "Each point is a mock galaxy; the line is perfect recovery."
         closure_picture = _picture(plot_closure(closure.galaxies), figures / "closure", closure.galaxies, "Put in against found", caption)
     cards = build_gallery(sample, maps_paths, models_paths, settings.report.gallery, settings.relation.velocities[0])
-    mock = settings.mock is not None
+    mock, trained = settings.mock is not None, training_releases(network_dirs)
     inputs = [Path(path) for path in (sample_path, *relation_paths, closure_path) if path]
     provenance = _provenance(settings, inputs, made.isoformat(timespec="seconds"))
     page = _render(
@@ -244,6 +245,9 @@ def build_report(
             "closure": closure,
             "closure_picture": closure_picture,
             "reach": reach_listing(counts),
+            "published": published_listing(sample, settings.report.published_counts),
+            "news": news_listing(sample, trained),
+            "news_sentences": news_sentences(sample, trained),
             "flow": flow_listing(sample),
             "warnings": warning_listing(sample),
             "bounds": bound_listing(at_bounds(sample)),
