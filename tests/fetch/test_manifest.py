@@ -10,6 +10,8 @@ import pytest
 
 from tullyflow.errors import FetchError
 from tullyflow.fetch import manifest as module
+from tullyflow.fetch import progress
+from tullyflow.fetch.ledger import Ledger, known_rows
 from tullyflow.fetch.manifest import content_digest, fetch_catalogue, fetch_products, fetch_shard
 from tullyflow.settings import parse_settings
 from tullyflow.surveys import Product
@@ -160,3 +162,46 @@ def test_a_replaced_local_file_is_hashed_again_on_the_next_fetch(linked, tmp_pat
     new = fetch_products(products_of("https://host", 200), make_settings(tmp_path, mirror=str(tmp_path / "mirror")), manifest)
     assert new.loc[0, "sha256"] != old.loc[0, "sha256"]
     assert list(new["sha256"][1:]) == list(old["sha256"][1:])
+
+
+def test_progress_is_one_line_in_the_log_and_a_bar_on_a_terminal(tmp_path, archive, fits_bytes, send, caplog, monkeypatch, capsys):
+    archive.files = {f"/f{k}.fits": fits_bytes(k) for k in range(5)}
+    archive.scripts["/f2.fits"] = lambda handler, n: send(handler, b"no", 403)
+    size = sum(len(archive.files[f"/f{k}.fits"]) for k in (0, 1, 3, 4))
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    with caplog.at_level(logging.INFO):
+        fetch_products(products_of(archive.url, 5), make_settings(tmp_path), tmp_path / "m.csv")
+    lines = [record.getMessage() for record in caplog.records if "time left" in record.getMessage() or " s left" in record.getMessage()]
+    assert lines[-1].startswith(f"m: 5 of 5 files, {size / 1e6:.1f} MB, ")
+    assert lines[-1].endswith("MB/s, 0 s left, 1 failed")
+    assert len(lines) >= 6
+    bar = capsys.readouterr().err
+    assert "5/5" in bar
+    assert "1 failed" in bar
+
+
+def test_a_run_that_brings_nothing_says_nothing_of_rates(linked, tmp_path, caplog):
+    manifest, _ = linked
+    with caplog.at_level(logging.INFO):
+        fetch_products(products_of("https://host", 200), make_settings(tmp_path, mirror=str(tmp_path / "mirror")), manifest)
+    assert "MB/s" not in caplog.text
+
+
+def test_the_ledger_survives_torn_and_foreign_lines(tmp_path):
+    path = tmp_path / ".m.ledger.csv"
+    row = dict.fromkeys((c.name for c in MANIFEST), "x") | {"http_status": 200, "bytes": 5, "mtime_ns": 7, "tries": 1}
+    ledger = Ledger(path)
+    for name, size in (("a", 5), ("b", 5), ("a", 6)):
+        ledger.append(row | {"path": name, "bytes": size, "message": 'with, comma and "quotes"'})
+    with open(path, "ab") as handle:
+        handle.write(b'g,maps,"https://half a line')
+    again = Ledger(path)
+    again.append(row | {"path": "c"})
+    again.close(pd.DataFrame())
+    rows = known_rows(path)
+    assert {name: found["bytes"] for name, found in rows.items()} == {"a": 6, "b": 5, "c": 5}
+    assert rows["a"]["message"] == 'with, comma and "quotes"'
+    path.write_text("something,else\n1,2\n")
+    assert known_rows(path) == {}
+    assert known_rows(tmp_path / "none.csv") == {}

@@ -17,6 +17,7 @@ from tullyflow.fetch.transfer import fetch_file
 from tullyflow.fetch.verify import examine
 from tullyflow.settings import Fetch
 from tullyflow.surveys import Product
+from tullyflow.surveys.manga import HDUS
 
 
 def image(seed, shape, dtype, name):
@@ -155,3 +156,12 @@ def test_random_groups_and_missing_filling_are_fits():
     assert "extension 0 ends after" in fits_problem(io.BytesIO(whole[: 2880 + 47]))
     assert "not FITS" in fits_problem(io.BytesIO(b"SIMPLE  =                    T" + b" " * 2850))
     assert "NAXIS1" in fits_problem(io.BytesIO(whole.replace(b"NAXIS1  =                    4", b"NAXIS1  =                  4.5")))
+
+
+def test_real_maps_pass_and_one_flipped_bit_in_them_does_not(shared, tmp_path):
+    path = next((shared / "mirror/data.sdss.org/sas/dr17").rglob("manga-10001-3702-MAPS-*.fits.gz"))
+    assert examine(path, path.name, hdus=HDUS).problem == ""
+    plain = bytearray(gzip.decompress(path.read_bytes()))
+    plain[len(plain) // 2] ^= 16
+    (tmp_path / "a.fits.gz").write_bytes(gzip.compress(bytes(plain), 1))
+    assert "DATASUM" in examine(tmp_path / "a.fits.gz", path.name, hdus=HDUS).problem

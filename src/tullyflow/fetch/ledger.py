@@ -47,15 +47,11 @@ class Ledger:
         self.path, self._lock = path, threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._handle = open(path, "a+b", buffering=0)  # noqa: SIM115 (closed by `close`)
-        size = self._handle.seek(0, io.SEEK_END)
-        if not size:
+        self._handle.seek(0)
+        content = self._handle.read()
+        self._handle.truncate(content.rfind(b"\n") + 1)  # a kill may have cut the last line short
+        if b"\n" not in content:
             self._write(_NAMES)
-        elif self._last_byte(size) != b"\n":
-            self._handle.write(b"\n")
-
-    def _last_byte(self, size: int) -> bytes:
-        self._handle.seek(size - 1)
-        return self._handle.read(1)
 
     def _write(self, values: list) -> None:
         text = io.StringIO()
