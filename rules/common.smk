@@ -82,7 +82,9 @@ wildcard_constraints:
 
 def settings_for(*names):
     """Params function: the JSON of the named sections, as this survey sees them."""
-    return lambda wildcards: select_sections(BY_SURVEY[wildcards.survey], *(n.format(survey=wildcards.survey) for n in names))
+    return lambda wildcards: select_sections(
+        BY_SURVEY[wildcards.survey], *(n.format(survey=wildcards.survey) for n in names), release=wildcards.release
+    )
 
 
 def release_rows(wildcards):

@@ -310,10 +310,11 @@ def load_settings(source: str | Path) -> Settings:
 _NOT_FOR_SHARDS = {"releases", "train_release", "galaxies", "shard_size", "maps", "network"}
 
 
-def select_sections(settings: Settings, *names: str) -> str:
+def select_sections(settings: Settings, *names: str, release: str | None = None) -> str:
     """Return the canonical JSON of the named keys ("maps", "relation.clip"): what a rule passes on and is re-run by.
 
-    A survey's section is reduced to what a reader needs: adding a release must not re-run old shards.
+    A survey's section is reduced to what a reader needs, and to what concerns ``release`` if that is given: adding a release must
+    not re-run old shards.
     """
     data = settings.model_dump(mode="json")
     chosen: dict[str, Any] = {}
@@ -323,6 +324,8 @@ def select_sections(settings: Settings, *names: str) -> str:
             chosen.setdefault(section, {})[key] = data[section][key]
         elif section in ("manga", "sami", "things", "local"):
             chosen[section] = {k: v for k, v in data[section].items() if k not in _NOT_FOR_SHARDS}
+            if release is not None and "daptype" in chosen[section]:
+                chosen[section]["daptype"] = {k: v for k, v in data[section]["daptype"].items() if k == release}
         else:
             chosen[section] = data[section]
     return json.dumps(chosen, sort_keys=True)

@@ -47,8 +47,10 @@ def test_text_and_number_make_the_same_params():
 
 def test_a_new_release_changes_no_shard_params():
     one = parse_settings({"manga": {"releases": ["DR15"]}})
-    two = parse_settings({"manga": {"releases": ["DR15", "DR17"], "train_release": "DR15"}})
-    assert select_sections(one, "maps", "manga") == select_sections(two, "maps", "manga")
+    daptype = {**one.manga.daptype, "DR18": "SPX-MILESHC-MASTARSSP"}
+    two = parse_settings({"manga": {"releases": ["DR15", "DR18"], "train_release": "DR15", "daptype": daptype}})
+    assert select_sections(one, "maps", "manga", release="DR15") == select_sections(two, "maps", "manga", release="DR15")
+    assert select_sections(two, "manga", release="DR15") != select_sections(two, "manga", release="DR18")
 
 
 def test_a_survey_lays_its_own_settings_over():
