@@ -314,7 +314,7 @@ def test_a_private_file_needs_a_token_and_shows_it_to_its_own_host_only(bulk, tm
 
 def test_the_secrets_come_from_the_environment_only(tmp_path):
     with open_client(make_settings(tmp_path).fetch) as client:
-        assert "Authorization" not in client._pool_settings()["headers"]
+        assert "authorization" not in str(vars(client)).lower()
     text = json.dumps(make_settings(tmp_path).model_dump(mode="json")).lower()
     assert "email" not in text
     assert "token" not in text

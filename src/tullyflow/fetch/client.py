@@ -5,12 +5,12 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from typing import NamedTuple
+from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
 from urllib3 import exceptions as broken
@@ -26,6 +26,8 @@ BLOCK = 1 << 16
 MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_HEADERS = {"User-Agent": f"tullyflow/{__version__}", "Accept-Encoding": "identity"}
+_AS_IT_IS = {"redirect": False, "retries": False, "preload_content": False, "decode_content": False}
 _PRIVATE = ("authorization", "cookie")
 
 
@@ -53,6 +55,14 @@ class _Bucket:
             return max(0.0, self._free_at - now)
 
 
+class _Way(NamedTuple):
+    """How a host is reached: how many may at a time, and the pool of its connections (none of its own behind a proxy)."""
+
+    slots: threading.BoundedSemaphore
+    manager: urllib3.PoolManager
+    pool: urllib3.HTTPConnectionPool | None
+
+
 class Client:
     """Connections for one job: no more than ``connections_per_host`` to a host at a time, used again while they last.
 
@@ -67,7 +77,9 @@ class Client:
         self._direct = urllib3.PoolManager(**self._pool_settings())
         self._proxied: dict[str, urllib3.ProxyManager] = {}
         self._lock, self._stopped = threading.Lock(), threading.Event()
-        self._hosts = defaultdict(lambda: threading.BoundedSemaphore(fetch.connections_per_host))
+        self._ways: dict[tuple[str, str], _Way] = {}
+        self._timeout = Timeout(connect=fetch.timeout_s, read=fetch.timeout_s)
+        self._proxies = urllib.request.getproxies_environment()
         self._bucket = _Bucket(fetch.rate_mb_s * 1e6 if fetch.rate_mb_s else None)
 
     def __enter__(self) -> "Client":
@@ -94,30 +106,32 @@ class Client:
             raise TryError("stopped by the user; run again to go on", again=False)
 
     def _pool_settings(self) -> dict:
-        headers = {"User-Agent": f"tullyflow/{__version__}", "Accept-Encoding": "identity"}
         # as many connections are kept as may be open; the semaphore, not the pool, is what threads wait for
-        return {"num_pools": 16, "maxsize": self.fetch.connections_per_host, "headers": headers, "ssl_context": self._context}
+        return {"num_pools": 16, "maxsize": self.fetch.connections_per_host, "ssl_context": self._context}
 
-    def _manager(self, address: str) -> urllib3.PoolManager:
-        """The pools to use for an address: straight, or through the proxy that the environment names."""
+    def _way(self, address: str) -> _Way:
+        """Through which pool an address is reached, looked up once per host."""
         parts = urlsplit(address)
-        proxies = urllib.request.getproxies_environment()
-        proxy = proxies.get(parts.scheme) or proxies.get("all")
-        if not proxy or urllib.request.proxy_bypass_environment(parts.netloc, proxies):
-            return self._direct
+        place = (parts.scheme, parts.netloc)
         with self._lock:
-            if proxy not in self._proxied:
+            if place not in self._ways:
+                slots = next((way.slots for (_, host), way in self._ways.items() if host == parts.netloc), None)
+                slots = slots or threading.BoundedSemaphore(self.fetch.connections_per_host)
+                proxy = self._proxies.get(parts.scheme) or self._proxies.get("all")
+                straight = not proxy or urllib.request.proxy_bypass_environment(parts.netloc, self._proxies)
                 try:
-                    place = parse_url(proxy)
-                    secret = make_headers(proxy_basic_auth=place.auth) if place.auth else {}
-                    self._proxied[proxy] = urllib3.ProxyManager(place.url, proxy_headers=secret, **self._pool_settings())
+                    manager = self._direct if straight else self._through(proxy)
+                    self._ways[place] = _Way(slots, manager, manager.connection_from_url(address) if straight else None)
                 except (broken.HTTPError, ValueError) as err:
-                    raise TryError(f"{_host(proxy)}: no usable proxy: {err}", again=False) from err
-            return self._proxied[proxy]
+                    raise TryError(f"{address}: no usable address or proxy: {err}", again=False) from err
+            return self._ways[place]
 
-    def _slot(self, address: str) -> threading.BoundedSemaphore:
-        with self._lock:
-            return self._hosts[urlsplit(address).netloc]
+    def _through(self, proxy: str) -> urllib3.ProxyManager:
+        if proxy not in self._proxied:
+            place = parse_url(proxy)
+            secret = make_headers(proxy_basic_auth=unquote(place.auth)) if place.auth else {}
+            self._proxied[proxy] = urllib3.ProxyManager(place.url, proxy_headers=secret, **self._pool_settings())
+        return self._proxied[proxy]
 
     @contextmanager
     def request(
@@ -131,7 +145,8 @@ class Client:
         address, sent = url, dict(headers or {})
         for _ in range(MOST_REDIRECTS + 1):
             self._go_on()
-            with self._slot(address), self._open(method, address, sent, body) as response:
+            way = self._way(address)
+            with way.slots, self._open(way, method, address, sent, body) as response:
                 if response.status not in _REDIRECTS:
                     yield response, address
                     return
@@ -145,14 +160,15 @@ class Client:
         raise TryError(f"{url}: too many redirects (more than {MOST_REDIRECTS})", 310, again=False)
 
     @contextmanager
-    def _open(self, method: str, address: str, headers: dict[str, str], body: bytes | None) -> Iterator[urllib3.BaseHTTPResponse]:
-        manager = self._manager(address)
-        timeout = Timeout(connect=self.fetch.timeout_s, read=self.fetch.timeout_s)
+    def _open(
+        self, way: _Way, method: str, address: str, headers: dict[str, str], body: bytes | None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        how = {"headers": {**_HEADERS, **headers}, "body": body, "timeout": self._timeout} | _AS_IT_IS
         try:
-            response = manager.urlopen(
-                method, address, headers={**manager.headers, **headers}, body=body, timeout=timeout,
-                redirect=False, retries=False, preload_content=False, decode_content=False,
-            )  # fmt: skip
+            if way.pool is not None:
+                response = way.pool.urlopen(method, parse_url(address).request_uri, assert_same_host=False, **how)
+            else:
+                response = way.manager.urlopen(method, address, **how)
         except (broken.HTTPError, OSError, ValueError) as err:
             raise _try_error(address, err, self.fetch) from err
         try:

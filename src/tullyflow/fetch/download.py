@@ -64,7 +64,9 @@ def download(
                     part.discard()
                     return Answer("missing", err.http_status, attempt, message)
                 if not err.again or attempt == fetch.tries:
-                    if not part.length:
+                    if part.length:
+                        part.keep()
+                    else:
                         part.discard()
                     return Answer("failed", err.http_status, attempt, message)
                 pause = err.pause_s if err.pause_s is not None else BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.8, 1.2)
@@ -105,22 +107,20 @@ def _stream(client: Client, url: str, part: Part, headers: Mapping[str, str]) ->
             raise TryError(f"{address}: the server sent another range than asked for", 206)
         if response.status == 200:
             part.begin(_version(response))
-            start = 0
-        _write(client, response, part, start, address)
+        _write(client, response, part, address)
         return response.status
 
 
-def _write(client: Client, response: BaseHTTPResponse, part: Part, start: int, address: str) -> None:
+def _write(client: Client, response: BaseHTTPResponse, part: Part, address: str) -> None:
     """Stream the body behind ``start``; raise `TryError` for a web page or a body that breaks off."""
-    part.handle.seek(start)
-    part.handle.truncate()
-    first = start == 0
+    part.go_on()
+    first = not part.length
     for block in client.blocks(response, address, decode=_is_encoded(response, part)):
         if first and looks_like_web_page(block[:512]):
             part.empty()
             raise TryError(f"{address}: a web page came instead of the file", response.status)
         first = False
-        part.handle.write(block)
+        part.write(block)
 
 
 def _is_encoded(response: BaseHTTPResponse, part: Part) -> bool:

@@ -2,10 +2,9 @@
 
 import hashlib
 import logging
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["check_places", "content_digest", "fetch_catalogue", "fetch_products", "fetch_shard"]
 
 log = logging.getLogger("tullyflow")
+
+TICK_S = 0.5  # how often the progress is looked at; the threads that bring files wake nobody meanwhile
 
 
 def fetch_catalogue(survey: str, release: str, settings: Settings, manifest_path: str | Path) -> pd.DataFrame:
@@ -144,9 +145,8 @@ def _fetch_all(
     name: str,
 ) -> None:
     """Fill ``rows`` in the order of the products and note each in the ledger; an interrupt stops what is under way, too."""
-    finished: SimpleQueue[tuple[int, Future]] = SimpleQueue()
 
-    def fetch(product: Product) -> dict:
+    def fetch(number: int, product: Product) -> None:
         path = Path(settings.resources) / product.path
         previous = known.get(str(path))
         row = from_service.get(str(path)) or fetch_file(
@@ -154,7 +154,8 @@ def _fetch_all(
         )
         if row != previous:
             ledger.append(row)
-        return row
+        rows[number] = row
+        progress.done(row["status"])
 
     from_service = {}
     if client is not None and settings.mirror is None:
@@ -164,16 +165,11 @@ def _fetch_all(
     connections = settings.fetch.connections
     with Progress(name, len(products), lambda: client.received if client else 0) as progress, ThreadPoolExecutor(connections) as pool:
         try:
-            for number, product in enumerate(products):
-                future = pool.submit(fetch, product)
-                future.add_done_callback(lambda future, number=number: finished.put((number, future)))
-            left = len(products)
+            left = {pool.submit(fetch, number, product) for number, product in enumerate(products)}
             while left:
-                with suppress(Empty):
-                    number, future = finished.get(timeout=1.0)
-                    rows[number] = future.result()
-                    progress.done(rows[number]["status"])
-                    left -= 1
+                finished, left = wait(left, timeout=TICK_S, return_when=FIRST_EXCEPTION)
+                for future in finished:
+                    future.result()
                 progress.tick()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -11,35 +11,58 @@ from typing import BinaryIO
 
 __all__ = ["Part", "locked_part"]
 
+WORTH = 1_000_000
+
 
 class Part:
-    """``.name.part`` beside the final name, and ``.name.part.version``, which says of what it is a piece."""
+    """``.name.part`` beside the final name, and ``.name.part.version``, which says of what it is a piece.
+
+    The version is written once the piece is worth going on with after a kill (``WORTH`` bytes), and by `keep`.
+    """
 
     def __init__(self, path: Path, handle: BinaryIO):
         self.path, self.handle = path, handle
-        self._version = path.with_name(f"{path.name}.version")
+        self._file = path.with_name(f"{path.name}.version")
+        self._here = os.fstat(handle.fileno()).st_size
+        self.version = self._file.read_text() if self._here and self._file.exists() else ""
+        self._stated = bool(self.version)  # whether the file of the version is there
 
     @property
     def length(self) -> int:
         """Bytes that are here and can be gone on with: none where the version they belong to is not known."""
-        return os.fstat(self.handle.fileno()).st_size if self.version else 0
-
-    @property
-    def version(self) -> str:
-        """ETag or Last-Modified of the file this is a piece of; empty where the server named none."""
-        return self._version.read_text() if self._version.exists() else ""
+        return self._here if self.version else 0
 
     def begin(self, version: str) -> None:
-        """Empty the part; what follows belongs to ``version``."""
+        """Empty the part; what follows belongs to ``version``: its ETag or Last-Modified, empty where the server names none."""
         self.empty()
-        if version:
-            self._version.write_text(version)
+        self.version = version
+
+    def go_on(self) -> None:
+        """Let what is written follow what is here."""
+        self.handle.seek(self._here)
+
+    def write(self, block: bytes) -> None:
+        """Write the next bytes."""
+        while block:
+            written = self.handle.write(block)
+            self._here += written
+            block = block[written:]
+        if self._here > WORTH:
+            self.keep()
+
+    def keep(self) -> None:
+        """State on disk of what this is a piece, for another try or another process."""
+        if self.length and not self._stated:
+            self._file.write_text(self.version)
+            self._stated = True
 
     def empty(self) -> None:
         """Forget what is here."""
-        self._version.unlink(missing_ok=True)
-        self.handle.seek(0)
-        self.handle.truncate()
+        if self._here:
+            self._file.unlink(missing_ok=True)
+            self.handle.seek(0)
+            self.handle.truncate()
+        self.version, self._here, self._stated = "", 0, False
 
     def discard(self) -> None:
         """Remove the part from the folder."""
@@ -49,7 +72,8 @@ class Part:
     def finish(self, destination: Path) -> None:
         """Give the part its final name, once its bytes are on the disk; the folder follows, so that a crash loses neither."""
         os.fsync(self.handle.fileno())
-        self._version.unlink(missing_ok=True)
+        if self._stated:
+            self._file.unlink(missing_ok=True)
         os.replace(self.path, destination)
         folder = os.open(destination.parent, os.O_RDONLY)
         try:
@@ -64,10 +88,13 @@ def locked_part(destination: Path) -> Iterator[Part | None]:
     here while somebody else held the lock. A part that a killed process left is taken over as it is.
     """
     path = destination.with_name(f".{destination.name}.part")
-    destination.parent.mkdir(parents=True, exist_ok=True)
     was_here = _identity(destination)
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            continue
         with open(descriptor, "r+b", buffering=0) as handle:
             if not _lock(handle):
                 time.sleep(0.1)

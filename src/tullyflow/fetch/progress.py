@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ class Progress:
     def __init__(self, name: str, total: int, received: Callable[[], int]):
         self._name, self._total, self._received = name, total, received
         self._done = self._failed = 0
+        self._lock = threading.Lock()
         self._began = self._said = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
@@ -33,20 +35,21 @@ class Progress:
 
     def __exit__(self, *_) -> None:
         if self._bar is not None:
+            self.tick()
             self._bar.close()
         if self._received():
             log.info("%s", self.line())
 
     def done(self, status: str) -> None:
-        """Count one file."""
-        self._done += 1
-        self._failed += status == "failed"
-        if self._bar is not None:
-            self._bar.update(1)
+        """Count one file; any thread may."""
+        with self._lock:
+            self._done += 1
+            self._failed += status == "failed"
 
     def tick(self) -> None:
         """Show how far we are; call it now and then."""
         if self._bar is not None:
+            self._bar.n = self._done
             self._bar.set_postfix_str(f"{self._received() / 1e6:.1f} MB, {self._rate() / 1e6:.2f} MB/s, {self._failed} failed")
         if time.monotonic() - self._said >= EVERY_S:
             self._said = time.monotonic()
