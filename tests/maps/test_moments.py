@@ -203,7 +203,8 @@ def test_an_empty_cube_has_no_velocity(tmp_path):
 
 
 def test_ngc_2903_has_its_published_axis(shared):
-    from tullyflow.maps.position_angle import fit_position_angle, image_axes, image_to_sky_angle
+    from tullyflow.maps.orientation import image_axes, image_to_sky_angle
+    from tullyflow.maps.position_angle import fit_position_angle
 
     found = moments_from_cube(shared / "mirror" / "hi_cubes" / "NGC_2903.fits", Maps())
     centre = tuple(float(a) for a in found.wcs.wcs_world2pix([(143.0421, 21.5008)], 0)[0])

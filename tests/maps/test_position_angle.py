@@ -7,7 +7,8 @@ from astropy.wcs import WCS
 from tullyflow.conventions import sky_to_image_angle
 from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY
-from tullyflow.maps.position_angle import fit_position_angle, image_axes, image_to_sky_angle
+from tullyflow.maps.orientation import image_axes, image_to_sky_angle
+from tullyflow.maps.position_angle import fit_position_angle
 
 SIZE = 51
 CENTRE = (24.3, 26.1)

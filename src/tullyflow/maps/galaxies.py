@@ -16,7 +16,8 @@ from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.maps.geometry import fill_factor, measure_geometry
 from tullyflow.maps.masks import count_mask, mask_maps
-from tullyflow.maps.position_angle import PositionAngle, fit_position_angle, image_axes, image_to_sky_angle
+from tullyflow.maps.orientation import image_axes, image_to_sky_angle
+from tullyflow.maps.position_angle import PositionAngle, fit_position_angle
 from tullyflow.maps.stamps import Stamp, empty_stamp, half_width, make_stamp, photometric_intensity
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps, get_survey
