@@ -18,11 +18,10 @@ _FINE_DEG = 6.0  # half-range of the fine search
 _SAMPLES_PER_CHUNK = 60_000  # angles x pixels worked on at a time: stays in the cache
 _DEPTH = 0.1  # the minimum is fitted out to where the curve has risen by this share of its depth
 _WEDGE_DEG = 30.0
-_ERR_CALIBRATION = 1.12  # these three by Monte-Carlo, benchmarks/position_angle.py: for a deep curve; ...
+_ERR_CALIBRATION = 1.12  # these three by Monte-Carlo on simulated discs with noise, beam and gaps: for a deep curve; ...
 _SHALLOW = 1.9  # ... noise moves the minimum of a shallow one in second order, less where pixels share it or the minimum is narrow;
 _ERR_FLOOR_DEG = 0.03  # ... interpolation alone
 _OUTLIER_SIGMA = 4.0  # residuals beyond it lose weight (Huber)
-_CENTRE_REACH = 3.0  # pixels a fitted centre may move
 _MIN_PIXELS = 10
 _CENTRE_ERR = 0.3  # native pixels
 
