@@ -18,11 +18,9 @@ from urllib.parse import parse_qs, urlsplit
 import pandas as pd
 
 from tullyflow.fetch.client import Client, TryError, open_client
-from tullyflow.fetch.newcomers import new_releases, new_tables
+from tullyflow.fetch.newcomers import new_releases, new_tables, place_of
 from tullyflow.fetch.tap import list_tables
-from tullyflow.fetch.transfer import candidates
 from tullyflow.settings import Settings
-from tullyflow.surveys import Product
 from tullyflow.surveys.releases import file_name, kept_under, release_rows
 from tullyflow.tables import Column, read_table, write_table
 
@@ -148,14 +146,8 @@ def _asked(url: str) -> str:
 
 
 def _place(url: str, mirror: str | None) -> str | Path | None:
-    """Where that is: an http address, a place in a mirror's folder, or None where it cannot be asked for headers."""
-    if "+" in urlsplit(url).scheme:
-        return None
-    asked = _asked(url)
-    places = candidates(Product("", "", (asked,), ""), mirror)
-    if places and isinstance(places[0], str) and asked.endswith("/"):
-        return places[0].rstrip("/") + "/"
-    return places[0] if places else None
+    """Where that is; None where it cannot be asked for headers."""
+    return None if "+" in urlsplit(url).scheme else place_of(_asked(url), mirror)
 
 
 def _head(client: Client, url: str) -> tuple[int, dict, str]:

@@ -6,13 +6,14 @@ import logging
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import parse_qs
 
 from tullyflow.fetch.client import Client, TryError
 from tullyflow.fetch.transfer import candidates
 from tullyflow.surveys import Product
 
-__all__ = ["new_releases", "new_tables"]
+__all__ = ["new_releases", "new_tables", "place_of"]
 
 log = logging.getLogger("tullyflow")
 
@@ -90,16 +91,18 @@ def _csv_line(survey: str, release: str, dataset: str, version: str, url: str, n
     return text.getvalue()
 
 
-def _place(url: str, mirror: str | None) -> str:
-    """Where to ask for an address; empty where it lies in a folder of this machine."""
-    places = [place for place in candidates(Product("", "", (url,), ""), mirror) if isinstance(place, str)]
-    return places[0] + ("/" if url.endswith("/") else "") if places else ""
+def place_of(url: str, mirror: str | None) -> str | Path | None:
+    """Where to ask for an address: an http address (a folder's ends with /), a place in a mirror's folder, or None."""
+    places = candidates(Product("", "", (url,), ""), mirror)
+    if places and isinstance(places[0], str) and url.endswith("/"):
+        return places[0].rstrip("/") + "/"
+    return places[0] if places else None
 
 
 def _status(client: Client, url: str, mirror: str | None) -> int:
     """HTTP status of a HEAD request; 0 where none came, or none was sent."""
-    place = _place(url, mirror)
-    if not place:
+    place = place_of(url, mirror)
+    if not isinstance(place, str):
         return 0
     try:
         with client.request("HEAD", place) as (response, _):
@@ -111,8 +114,11 @@ def _status(client: Client, url: str, mirror: str | None) -> int:
 
 def _listing(client: Client, folder: str, mirror: str | None) -> list[str]:
     """Names of the folders that a folder's web page links; none where there is no such page."""
+    place = place_of(folder, mirror)
+    if not isinstance(place, str):
+        return []
     try:
-        with client.request("GET", _place(folder, mirror)) as (response, address):
+        with client.request("GET", place) as (response, address):
             if response.status != 200 or "html" not in response.headers.get("Content-Type", ""):
                 return []
             page = bytearray()
