@@ -110,7 +110,7 @@ def test_a_release_that_is_added_costs_its_own_jobs_and_requests_only(runs):
     assert {path.rpartition("/")[2].split("-MAPS-")[0] for path in maps} == {f"manga-{name}" for name in targets["galaxy"]}
     assert len(set(maps)) == len(targets) == GALAXIES
     assert set(paths(requests_2, "HEAD")) <= set(gets)
-    assert all("/dr15/" in path for _, path in requests_1)
+    assert not any("/dr17/" in path for _, path in requests_1)
     assert requests_3 == []
     print(f"\nDR15: {len(jobs_1)} jobs, {len(requests_1)} requests; DR17 added: {len(jobs_2)} jobs, {len(requests_2)} requests; "
           f"once more: {len(jobs_3)} jobs, {len(requests_3)} requests")  # fmt: skip
@@ -136,3 +136,17 @@ def test_train_release_has_the_last_word(runs, snakemake, archive):
         result = snakemake(folder, "--cores", "2", "--configfile", str(path), "--dry-run")
         assert result.returncode == 0, result.stderr
         assert re.findall(r"^Job \d+: (Training .*)$", result.stdout + result.stderr, re.MULTILINE) == trained
+
+
+def test_a_name_that_no_release_has_ends_the_run_before_anything_of_a_shard_is_fetched(runs, snakemake, archive):
+    folder = runs[0]
+    known = pd.read_parquet(folder / "results/grows/targets/manga-DR17/manga-DR17-000.parquet")["galaxy"].iloc[0]
+    asked = {"galaxies": [known, "99999-1901"], "manga": {"releases": ["DR15", "DR17"], "train_release": "DR17"}}
+    (folder / "named.yaml").write_text(yaml.safe_dump({**CONFIG, "run": "named", "mirror": archive[0], **asked}))
+    result = snakemake(folder, "--cores", "2", "--configfile", "named.yaml")
+    printed = result.stdout + result.stderr
+    assert result.returncode != 0
+    assert "tullyflow: galaxies: 99999-1901 is in none of the releases of this run (manga DR15, manga DR17)" in printed
+    assert printed.count("Listing the galaxies of") == 2
+    assert "Fetching shard" not in printed
+    assert not (folder / "results/named/fetch").exists()
