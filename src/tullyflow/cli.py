@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from tullyflow import __version__
+from tullyflow.cli_tools import add_tools
 from tullyflow.errors import TullyflowError
 
 __all__ = ["main"]
@@ -176,7 +177,7 @@ def _many(what: str, required: bool = True) -> dict:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tullyflow", description="From survey maps to the Tully-Fisher relation.", epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"tullyflow {__version__}")
-    stages = parser.add_subparsers(title="stages, in the order a galaxy walks", metavar="STAGE", required=True)
+    stages = parser.add_subparsers(title="stages, in the order a galaxy walks; tools for your own files", metavar="COMMAND", required=True)
 
     def stage(name, function, summary, *options, **others):
         sub = stages.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
@@ -215,13 +216,15 @@ def _parser() -> argparse.ArgumentParser:
           closure=dict(type=Path, help="closure table of a mock run (JSON)"))  # fmt: skip
     stage("releases", _releases, "list the releases and what of them is on disk",
           check=dict(action="store_true", help="ask the archives what has changed, vanished or appeared; print rows to add"))  # fmt: skip
+    add_tools(stages)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one stage; a `TullyflowError` ends as one line on stderr and exit code 2."""
     args = _parser().parse_args(argv)
-    logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(message)s")
+    stream = sys.stderr if getattr(args, "log_to_stderr", False) else sys.stdout
+    logging.basicConfig(stream=stream, level=logging.WARNING, format="%(message)s")
     logging.getLogger("tullyflow").setLevel(logging.INFO)
     try:
         args.function(args)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "GALAXIES", "KINEMATICS", "MANIFEST", "PARAMETERS", "SAMPLE", "STAMP_HDUS", "TARGETS", "TRUTH", "VELOCITIES",
+    "AXES", "AXES_LAST", "GALAXIES", "KINEMATICS", "MANIFEST", "PARAMETERS", "SAMPLE", "STAMP_HDUS", "STELLAR_AXES", "TARGETS", "TRUTH",
+    "VELOCITIES",
     "Column", "conform", "read_table", "whole_file", "write_table",
 ]  # fmt: skip
 
@@ -113,6 +114,24 @@ inclination_phot_err_deg|f|deg|its 1 sigma
 flags|i||galaxy flags
 messages|s||sentences
 """)
+
+AXES = _columns("""
+galaxy|s||name
+pa_deg|f|deg|kinematic position angle, N through E to the receding side; empty where the map's orientation is not known
+pa_err_deg|f|deg|its 1 sigma
+v_sys_kms|f|km/s|systemic velocity on the map's own zero point
+v_sys_err_kms|f|km/s|its 1 sigma
+n_spaxels|i||valid spaxels
+flags|s||names of the galaxy flags, comma-separated; empty = none
+image_angle_deg|f|deg|direction of the receding side on the image, counter-clockwise from +x
+""")
+STELLAR_AXES = _columns("""
+pa_stellar_deg|f|deg|kinematic position angle of the stars
+pa_stellar_err_deg|f|deg|its 1 sigma
+delta_pa_deg|f|deg|misalignment of gas and stars, 0-180
+delta_pa_err_deg|f|deg|its 1 sigma
+""")
+AXES_LAST = _columns("messages|s||sentences that belong to the flags, and what had to be assumed")
 
 PARAMETERS = ("inclination_deg", "r_scale_arcsec", "r_turn_arcsec", "v_max_sini_kms")
 VELOCITIES = ("v_max", "v_22", "v_re", "v_rmax")

@@ -66,6 +66,7 @@ class GalaxyMaps:
     dispersion_sq: "np.ndarray | None" = None
     dispersion_sq_err: "np.ndarray | None" = None
     stellar_velocity: "np.ndarray | None" = None
+    stellar_velocity_err: "np.ndarray | None" = None
     bin_id: "np.ndarray | None" = None
     psf_fwhm_arcsec: float = float("nan")
     fov_pixels: int = 0

@@ -69,9 +69,9 @@ def centre_from_position(wcs, target: Mapping, shape: tuple[int, int]) -> tuple[
         x, y = wcs.wcs_world2pix([position], 0)[0]
         if np.isfinite([x, y]).all() and -0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5:
             return (float(x), float(y)), ""
-        why = "the catalogue's position is outside the map"
+        why = "the position given is outside the map"
     else:
-        why = "the catalogue has no position"
+        why = "no position is given"
     reference = (float(wcs.wcs.crpix[0]) - 1, float(wcs.wcs.crpix[1]) - 1)
     if all(0.25 * (n - 1) <= pixel <= 0.75 * (n - 1) for pixel, n in zip(reference, (nx, ny), strict=True)):
         return reference, f"{target['galaxy']}: {why}; the reference pixel is taken as the centre."

@@ -108,7 +108,8 @@ def image(hdu, path: Path, plane: int | None = None, dtype: type = float) -> np.
     while pixels.ndim > 2 and 1 in pixels.shape[: pixels.ndim - 2]:
         pixels = pixels.squeeze(axis=pixels.shape.index(1))
     if pixels.ndim != 2:
-        raise DataError(GALAXY.MISSING_HDU, f"{path.name}: {hdu.name or 'image'} has axes {pixels.shape}; a map has two.")
+        name = hdu.name or "image"
+        raise DataError(GALAXY.MISSING_HDU, f"{path.name}: {name} has axes {pixels.shape}; a map has two (of a cube: tullyflow moments).")
     return np.array(pixels, dtype=dtype)
 
 

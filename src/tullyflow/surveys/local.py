@@ -149,12 +149,13 @@ def products(target: Mapping, release: str, settings: Settings) -> list[Product]
     return listed
 
 
-def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> GalaxyMaps:
+def read(paths: Mapping[str, Path], target: Mapping, settings: Settings, *, sky_needed: bool = True) -> GalaxyMaps:
     """Read the maps of one row, or make them from its cube where there is no velocity map.
 
+    ``sky_needed``: see `tullyflow.surveys.local_maps.read_maps`; a cube always needs its sky.
     Raises `DataError`: MISSING_FILE, UNREADABLE_FILE, MISSING_HDU, NO_WCS.
     """
     row = json.loads(target["observation"])
     if "velocity" in row:
-        return read_maps(paths, row, target, settings)
+        return read_maps(paths, row, target, settings, sky_needed=sky_needed)
     return read_cube(path_of(paths, "cube", str(target["galaxy"])), target, settings, hdu=row.get("cube_hdu", ""))

@@ -13,16 +13,18 @@ from tullyflow.surveys import GalaxyMaps
 from tullyflow.surveys.cubes import centre_from_position
 from tullyflow.surveys.fits_images import celestial_wcs, image, image_hdu, open_fits, path_of, pixel_scale_arcsec, sky_wcs
 
-__all__ = ["noise_of_intensity", "read_maps"]
+__all__ = ["ABSOLUTE", "noise_of_intensity", "read_maps"]
 
 log = logging.getLogger("tullyflow")
 
+_VELOCITIES = ("dispersion", "dispersion_err", "stellar_velocity", "stellar_velocity_err")
 _LARGEST_KMS = 1e5  # beyond this a value is no velocity of a galaxy
 _ABSOLUTE_KMS = 600.0  # a median |velocity| above it is a systemic velocity, not a map's own zero point
+ABSOLUTE = "Velocities are absolute (cz): divided by 1 + v_sys/c."
 _FEWEST_NEGATIVE = 20  # pixels below zero needed to tell the noise of an intensity map
 
 
-def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings: Settings) -> GalaxyMaps:
+def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings: Settings, *, sky_needed: bool = True) -> GalaxyMaps:
     """Maps of one galaxy from files named in ``row`` (the catalogue's line).
 
     Blank values (``maps.blank``) are NaN everywhere; a velocity that is not finite or above 1e5 km/s is NO_VALUE. Velocities
@@ -31,7 +33,8 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
     the noise its negative pixels show, where there are enough of them; else pixels without flux are LOW_SNR. The dispersion is
     taken as free of the instrument.
     Velocities whose median |v| is above 600 km/s are absolute (cz); smaller ones count as relative to the galaxy's redshift.
-    The field of view is unknown: ``fov_pixels`` counts the pixels with a velocity.
+    The field of view is unknown: ``fov_pixels`` counts the pixels with a velocity. Without ``sky_needed`` a map whose header has
+    no usable sky axes has ``wcs`` None and a NaN pixel scale, and a sentence says so.
     Raises `DataError`: MISSING_FILE, UNREADABLE_FILE, MISSING_HDU (extension absent, or maps of different size), NO_WCS.
     """
     galaxy = str(target["galaxy"])
@@ -44,7 +47,7 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
 
     absolute = bool(np.isfinite(velocity).any() and np.nanmedian(np.abs(velocity)) > _ABSOLUTE_KMS)
     if absolute:
-        messages.append("Velocities are absolute (cz): divided by 1 + v_sys/c.")
+        messages.append(ABSOLUTE)
 
     def further(name: str) -> np.ndarray | None:
         return _optional(name, velocity.shape, paths, row, galaxy, settings)
@@ -56,8 +59,14 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
         messages.append(f"No velocity errors: {settings.maps.velocity_err_default:g} km/s everywhere.")
     else:
         velocity_err = np.where(velocity_err > 0, velocity_err * factor, np.nan)
-    wcs, scale = _sky(header, row, target, velocity.shape, path)
-    if "CTYPE1" not in header:
+    try:
+        wcs, scale = _sky(header, row, target, velocity.shape, path)
+    except DataError as err:
+        if sky_needed:
+            raise DataError(err.flag, f"{err} Give pixel_scale_arcsec in the catalogue if north is up and east is left.") from err
+        wcs, scale = None, float(row.get("pixel_scale_arcsec", np.nan))
+        messages.append(str(err))
+    if wcs is not None and "CTYPE1" not in header:
         messages.append(f"No sky axes in the file: north up, east left and {scale:g} arcsec pixels assumed (pixel_scale_arcsec).")
     centre, said = _centre(wcs, row, target, velocity.shape)
     messages += [said] if said else []
@@ -72,6 +81,9 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
         messages.append(said)
     dispersion = further("dispersion")
     dispersion_err = further("dispersion_err")
+    stellar = further("stellar_velocity")
+    if stellar is not None:
+        stellar[np.abs(stellar) > _LARGEST_KMS] = np.nan
 
     mask = np.zeros(velocity.shape, dtype=np.int32)
     mask[~np.isfinite(velocity + velocity_err)] |= PIXEL.NO_VALUE
@@ -85,7 +97,7 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
         intensity=intensity, intensity_err=intensity_err, intensity_unit=_unit(paths, row, galaxy),
         dispersion_sq=None if dispersion is None else dispersion**2,
         dispersion_sq_err=None if dispersion is None or dispersion_err is None else 2 * dispersion * dispersion_err,
-        stellar_velocity=further("stellar_velocity"),
+        stellar_velocity=stellar, stellar_velocity_err=further("stellar_velocity_err"),
         psf_fwhm_arcsec=_beam(header, target), fov_pixels=int(np.isfinite(velocity).sum()), absolute=absolute, flags=flags,
         messages=tuple(messages), history={"FILE": Path(row["velocity"]).name},
     )  # fmt: skip
@@ -121,7 +133,7 @@ def _optional(name: str, shape: tuple[int, int], paths, row: Mapping, galaxy: st
     pixels, header, path, _ = _read(paths, name, row, galaxy, settings)
     if pixels.shape != shape:
         raise DataError(GALAXY.MISSING_HDU, f"{path.name}: {name} has {pixels.shape} pixels, the velocity {shape}.")
-    return pixels * (_to_kms(header)[0] if name in ("dispersion", "dispersion_err", "stellar_velocity") else 1.0)
+    return pixels * (_to_kms(header)[0] if name in _VELOCITIES else 1.0)
 
 
 def _to_kms(header) -> tuple[float, list[str]]:
@@ -143,16 +155,15 @@ def _sky(header, row: Mapping, target: Mapping, shape: tuple[int, int], path: Pa
     if "CTYPE1" not in header and scale > 0:
         middle = (row.get("x_centre", (shape[1] - 1) / 2), row.get("y_centre", (shape[0] - 1) / 2))
         return sky_wcs(float(target.get("ra_deg", np.nan)), float(target.get("dec_deg", np.nan)), scale, middle), scale
-    try:
-        wcs = celestial_wcs(header, path)
-    except DataError as err:
-        raise DataError(err.flag, f"{err} Give pixel_scale_arcsec in the catalogue if north is up and east is left.") from err
+    wcs = celestial_wcs(header, path)
     return wcs, pixel_scale_arcsec(wcs)
 
 
 def _centre(wcs, row: Mapping, target: Mapping, shape: tuple[int, int]) -> tuple[tuple[float, float], str]:
     if "x_centre" in row and "y_centre" in row:
         return (float(row["x_centre"]), float(row["y_centre"])), ""
+    if wcs is None:
+        return ((shape[1] - 1) / 2, (shape[0] - 1) / 2), f"{target['galaxy']}: the middle of the map is taken as the centre."
     return centre_from_position(wcs, target, shape)
 
 

@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from tullyflow.errors import SettingsError
 from tullyflow.tables import whole_file
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BAND", "EXCLUDED", "FIT", "INTENSITY_MAP", "LITERATURE_DASHES", "OKABE_ITO", "VELOCITY_MAP", "SavedFigure",
-    "SurveyStyle", "house_style", "new_figure", "palette_png", "round_limit", "save_figure", "survey_style",
+    "SurveyStyle", "house_style", "new_figure", "palette_png", "round_limit", "save_figure", "save_picture", "survey_style",
 ]  # fmt: skip
 
 OKABE_ITO = {
@@ -128,6 +129,16 @@ def palette_png(image: "Image.Image") -> bytes:
     out = io.BytesIO()
     image.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, format="png", optimize=True)
     return out.getvalue()
+
+
+def save_picture(figure: Figure, path: str | Path) -> None:
+    """Write a figure as one file, PNG (150 dpi) or PDF by its suffix, whole or not at all; raise `SettingsError` for another suffix."""
+    path = Path(path)
+    if path.suffix not in (".png", ".pdf"):
+        raise SettingsError(f"{path}: a picture is written as .png or .pdf.")
+    metadata = {"Software": None} if path.suffix == ".png" else {"CreationDate": None}
+    with house_style(), whole_file(path) as part:
+        figure.savefig(part, format=path.suffix[1:], dpi=150, metadata=metadata)
 
 
 def save_figure(figure: Figure, stem: str | Path, data: "pd.DataFrame") -> SavedFigure:

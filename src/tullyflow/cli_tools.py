@@ -1,0 +1,118 @@
+"""Wiring of the small tools for one's own files: what each takes on the command line, and the one function it calls."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from tullyflow.errors import SettingsError
+
+__all__ = ["add_tools"]
+
+# options that a table says by its columns
+_ONE_FILE = ("error", "mask", "mask_hdu", "intensity", "intensity_hdu", "centre", "pixel_scale", "plot", "json")
+
+
+def add_tools(commands) -> None:
+    """Add the tools to the subcommands of ``tullyflow``. Their log goes to stderr, so that stdout can be read by a program."""
+    _add_position_angle(commands)
+    _add_moments(commands)
+
+
+def _tool(commands, name: str, function, summary: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    parser.set_defaults(function=function, log_to_stderr=True)
+    parser.add_argument("--settings", help="config file (YAML) whose section maps is used; none is needed")
+    return parser
+
+
+def _add_position_angle(commands) -> None:
+    parser = _tool(commands, "position-angle", _position_angle, "kinematic position angle and systemic velocity of your velocity maps")
+    add = parser.add_argument
+    add("file", nargs="?", type=Path, metavar="FILE.fits", help="velocity map (km/s, or what BUNIT says)")
+    add("--hdu", default="", metavar="NAME", help="extension of the velocities, name or number (default: the first image)")
+    add("--error", type=Path, metavar="FILE", help="file of the velocity errors (default: none, one constant error)")
+    add("--error-hdu", default="", metavar="NAME", help="extension of the velocity errors, in --error or in the map's file")
+    add("--mask", type=Path, metavar="FILE", help="file of a mask; pixels that are not 0 are left out")
+    add("--mask-hdu", default="", metavar="NAME", help="extension of the mask, in --mask or in the map's file")
+    add("--intensity", type=Path, metavar="FILE", help="file of the intensity: faint pixels (maps.snr_min) are left out")
+    add("--intensity-hdu", default="", metavar="NAME", help="extension of the intensity, in --intensity or in the map's file")
+    add("--stars", default="", metavar="NAME", help="extension of the stars' velocities: their axis and the misalignment too")
+    add("--blank", type=float, nargs="+", default=[], metavar="VALUE", help="values that mean 'no data' besides NaN, e.g. 0 -999")
+    add("--centre", type=float, nargs=2, metavar=("X", "Y"), help="centre of rotation, pixels from 0 (default: the reference pixel)")
+    add("--fit-centre", action="store_true", help="let the centre move to where the map is most antisymmetric")
+    add("--north-up", action="store_true", help="a map without sky axes has north up and east left")
+    add("--pixel-scale", type=float, metavar="ARCSEC", help="pixel size of a map without sky axes, for the plot's scale")
+    add("--json", action="store_true", help="print JSON")
+    add("--plot", type=Path, metavar="OUT.png", help="draw the map with its axis, and the curve of chi-squared")
+    add("--catalogue", type=Path, metavar="GALAXIES.csv", help="table of galaxies (columns: config/README.md) instead of one FILE")
+    add("--out", type=Path, metavar="TABLE.csv", help="table to write, one row per row of the catalogue (.csv or .parquet)")
+    add("--threads", type=int, default=1, metavar="N", help="processes for a catalogue (default 1)")
+
+
+def _settings(args, **over):
+    """Settings of the file, if there is one, with the options laid over."""
+    from tullyflow.settings import load_settings, parse_settings
+
+    data = load_settings(args.settings).for_survey("local").model_dump(mode="json") if args.settings else {}
+    for section, values in over.items():
+        data[section] = {**data.get(section, {}), **values} if isinstance(values, dict) else values
+    return parse_settings(data, source="position-angle" if over else "settings")
+
+
+def _position_angle(args) -> None:
+    if (args.file is None) == (args.catalogue is None):
+        raise SettingsError("position-angle: give one velocity map FILE.fits, or --catalogue GALAXIES.csv with --out TABLE.csv.")
+    blank = {"maps": {"blank": args.blank}} if args.blank else {}
+    if args.catalogue is not None:
+        _position_angles(args, blank)
+        return
+    from tullyflow.tools.axis import MapFile, find_axes, read_map_file, words
+
+    if args.out is not None:
+        raise SettingsError("position-angle: --out is the table of a --catalogue; for one FILE use --json or --plot.")
+    if args.pixel_scale is not None and not args.pixel_scale > 0:
+        raise SettingsError(f"--pixel-scale: {args.pixel_scale:g}; a positive number of arcsec is needed.")
+    file = MapFile(
+        args.file, args.hdu, args.error, args.error_hdu, args.mask, args.mask_hdu, args.intensity, args.intensity_hdu, args.stars,
+        tuple(args.centre) if args.centre else None, args.pixel_scale or math.nan,
+    )  # fmt: skip
+    settings = _settings(args, **blank)
+    axes = find_axes(read_map_file(file, settings), settings, north_up=args.north_up, fit_centre=args.fit_centre)
+    if args.json:
+        row = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in axes.row().items()}
+        print(json.dumps(row, indent=1))
+    else:
+        print(words(axes))
+    if args.plot is not None:
+        from tullyflow.report.figures.axis import plot_axes
+        from tullyflow.report.figures.style import save_picture
+
+        save_picture(plot_axes(axes), args.plot)
+
+
+def _position_angles(args, blank) -> None:
+    unused = [name for name in _ONE_FILE if getattr(args, name)]
+    if unused:
+        raise SettingsError(f"--{unused[0].replace('_', '-')} is for one FILE; with --catalogue the table's columns say it.")
+    if args.out is None:
+        raise SettingsError("position-angle: --catalogue needs --out TABLE.csv, the table to write.")
+    from tullyflow.tools.axis_table import Defaults, check_out, find_axes_of_table, write_axes
+
+    check_out(args.out)
+    settings = _settings(args, catalogue=str(args.catalogue), **blank)
+    defaults = Defaults(args.hdu, args.error_hdu, args.stars, args.north_up, args.fit_centre)
+    write_axes(args.out, find_axes_of_table(settings, defaults, args.threads))
+
+
+def _add_moments(commands) -> None:
+    parser = _tool(commands, "moments", _moments, "moment maps of a spectral-line cube, with errors and a page to look at")
+    parser.add_argument("cube", type=Path, metavar="CUBE.fits", help="cube with one spectral axis (frequency or velocity)")
+    parser.add_argument("--hdu", default="", metavar="N", help="extension of the cube, name or number (default: the first image)")
+    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="folder to write into (default: here)")
+
+
+def _moments(args) -> None:
+    from tullyflow.tools.line_moments import write_moments
+
+    write_moments(args.cube, _settings(args), args.out, args.hdu)

@@ -1,0 +1,231 @@
+"""The kinematic position angle of one map, from its file to a row: what `tullyflow position-angle FILE` prints."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tullyflow import flags
+from tullyflow.errors import DataError, SettingsError
+from tullyflow.flags import GALAXY, PIXEL
+from tullyflow.maps.masks import count_mask, mask_maps
+from tullyflow.maps.orientation import image_axes, image_to_sky_angle
+from tullyflow.maps.position_angle import PositionAngle, fit_position_angle
+from tullyflow.settings import Settings
+from tullyflow.surveys import GalaxyMaps
+from tullyflow.surveys.fits_images import image, image_hdu, open_fits
+from tullyflow.surveys.local_maps import ABSOLUTE, read_maps
+
+__all__ = ["Axis", "KinematicAxes", "MapFile", "find_axes", "misalignment", "read_map_file", "words"]
+
+_NOT_OF_AN_AXIS = GALAXY.INTENSITY_FROM_PHOTOMETRY | GALAXY.NO_PHOTOMETRY  # flags of the reader that concern the disc model
+_DECIMALS = 4  # of angles and velocities in a row
+_NORTH_UP = ((0.0, 1.0), (-1.0, 0.0))  # north along +y, east along -x
+
+
+@dataclass(frozen=True)
+class MapFile:
+    """A velocity map in a FITS file, and where what belongs to it is.
+
+    An extension is a name or number, empty for the first image of its file; a file that is None is the velocity's own.
+    ``stars_hdu`` holds the stars' velocities. ``centre`` is (x, y), 0-based pixels; None: the reference pixel where that
+    lies in the inner half of the map, else the middle.
+    """
+
+    path: Path
+    hdu: str = ""
+    error: Path | None = None
+    error_hdu: str = ""
+    mask: Path | None = None
+    mask_hdu: str = ""
+    intensity: Path | None = None
+    intensity_hdu: str = ""
+    stars_hdu: str = ""
+    centre: tuple[float, float] | None = None
+    pixel_scale_arcsec: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One map and its axis: ``velocity`` (y, x) in km/s, ``valid`` the pixels used, ``fit`` what was found, ``pa_deg`` on the sky."""
+
+    velocity: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+    centre: tuple[float, float]
+    fit: PositionAngle
+    pa_deg: float
+
+
+@dataclass(frozen=True)
+class KinematicAxes:
+    """Axis of the gas, and of the stars where there is a map of theirs (else None).
+
+    ``sky`` holds the unit pixel vectors (x, y) of north and east, None where they are not known. ``flags`` are bits of
+    ``flags.GALAXY``. Angles that could not be found are NaN.
+    """
+
+    galaxy: str
+    gas: Axis
+    stars: Axis | None
+    sky: tuple[tuple[float, float], tuple[float, float]] | None
+    pixel_scale_arcsec: float
+    flags: int
+    messages: tuple[str, ...]
+
+    def row(self) -> dict:
+        """Columns of ``tables.AXES``, ``STELLAR_AXES`` and ``AXES_LAST``."""
+        gas, fit = self.gas, self.gas.fit
+        row = {
+            "galaxy": self.galaxy, "pa_deg": gas.pa_deg, "pa_err_deg": fit.err_deg, "v_sys_kms": fit.v_sys_kms,
+            "v_sys_err_kms": fit.v_sys_err_kms, "n_spaxels": int(gas.valid.sum()), "flags": GALAXY.names(self.flags),
+            "image_angle_deg": fit.image_angle_deg,
+        }  # fmt: skip
+        if self.stars is not None and not self.stars.fit.flags:
+            row |= {"pa_stellar_deg": self.stars.pa_deg, "pa_stellar_err_deg": self.stars.fit.err_deg}
+            if not fit.flags:
+                row["delta_pa_deg"], row["delta_pa_err_deg"] = misalignment(
+                    gas.pa_deg, fit.err_deg, self.stars.pa_deg, self.stars.fit.err_deg
+                )
+        row = {name: round(value, _DECIMALS) if isinstance(value, float) else value for name, value in row.items()}
+        return {**row, "messages": " ".join(self.messages)}
+
+
+def misalignment(pa_deg: float, err_deg: float, other_deg: float, other_err_deg: float) -> tuple[float, float]:
+    """Angle (deg, 0-180) between two position angles and its 1 sigma. NaN where either is."""
+    return abs((pa_deg - other_deg + 180) % 360 - 180), float(np.hypot(err_deg, other_err_deg))
+
+
+def read_map_file(file: MapFile, settings: Settings) -> GalaxyMaps:
+    """Read the map a person points at, with all that belongs to it.
+
+    Raises `DataError` where a file, an extension or the shape of one is wrong, and `SettingsError` for what cannot be asked.
+    """
+    for path in (file.path, file.error, file.mask, file.intensity):
+        if path is not None and not path.is_file():
+            raise SettingsError(f"{path}: no such file.")
+    if file.error is not None and not file.error_hdu and file.error.resolve() == file.path.resolve():
+        raise SettingsError(f"--error: {file.error.name} is the map's own file; say with --error-hdu which extension holds the errors.")
+    row = {"velocity": str(file.path), "velocity_hdu": file.hdu, "velocity_err_hdu": file.error_hdu, "stellar_velocity_hdu": file.stars_hdu}
+    row["intensity_hdu"] = file.intensity_hdu
+    paths = {"velocity": file.path}
+    for name, path in (("velocity_err", file.error), ("intensity", file.intensity)):
+        if path is not None:
+            row[name], paths[name] = str(path), path
+    if file.centre is not None:
+        row["x_centre"], row["y_centre"] = file.centre
+    maps = read_maps(paths, row, {"galaxy": file.path.name.split(".fit")[0]}, settings, sky_needed=False)
+    ny, nx = maps.velocity.shape
+    if file.centre is not None and not (-0.5 <= file.centre[0] <= nx - 0.5 and -0.5 <= file.centre[1] <= ny - 0.5):
+        x, y = file.centre
+        raise SettingsError(f"--centre: ({x:g}, {y:g}) is outside the map of {nx} x {ny} pixels, which are counted from 0.")
+    if file.mask is not None or file.mask_hdu:
+        maps = replace(maps, mask=maps.mask | np.where(_bad_pixels(file, maps.velocity.shape), PIXEL.DO_NOT_USE, 0).astype(np.int32))
+    if not np.isfinite(maps.pixel_scale_arcsec):
+        maps = replace(maps, pixel_scale_arcsec=file.pixel_scale_arcsec)
+    return replace(maps, messages=(_chosen(file), *maps.messages))
+
+
+def _bad_pixels(file: MapFile, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    path = file.mask or file.path
+    with open_fits(path) as hdus:
+        hdu = image_hdu(hdus, file.mask_hdu, path)
+        bad = image(hdu, path)
+    if bad.shape != shape:
+        raise DataError(GALAXY.MISSING_HDU, f"{path.name}: the mask has {bad.shape} pixels, the velocity {shape}.")
+    return ~(bad == 0)  # NaN is bad
+
+
+def _chosen(file: MapFile) -> str:
+    """A sentence where nobody said which of several images is the velocity; empty where it is clear."""
+    if file.hdu:
+        return ""
+    with open_fits(file.path) as hdus:
+        images = [hdu.name or str(k) for k, hdu in enumerate(hdus) if hdu.is_image and hdu.header.get("NAXIS", 0) >= 2]
+    return f"The velocities are taken from {images[0]}; other images: {', '.join(images[1:])[:200]}." if len(images) > 1 else ""
+
+
+def find_axes(maps: GalaxyMaps, settings: Settings, *, north_up: bool = False, fit_centre: bool = False) -> KinematicAxes:
+    """Mask the maps by ``settings.maps`` and find the axis of the gas, and of the stars where there are any.
+
+    Without usable sky axes (wcs None, degenerate, pixels that are not square) the position angle is NaN and the galaxy
+    carries NO_WCS; ``north_up`` says that such a map has north up and east left. No valid pixel or an axis that is not
+    defined is a flag with its sentence as well: this function raises nothing for what a map holds.
+    """
+    limits = settings.maps
+    bits, messages = maps.flags & ~_NOT_OF_AN_AXIS, [said for said in maps.messages if said and said != ABSOLUTE]
+    sky, bit, said = _sky(maps, north_up)
+    bits |= bit
+    messages += [said] if said else []
+    mask = mask_maps(maps, limits)
+    valid = (mask & flags.BAD_VELOCITY) == 0
+    counts = count_mask(mask)
+    if not counts.kept:
+        bits |= GALAXY.NO_VALID_PIXEL
+        said = ", ".join(f"{n} {reason}" for reason, n in counts.reasons.items())
+        messages.append(f"None of {mask.size} pixels is valid{f' ({said})' if said else ''}.")
+
+    def axis(velocity: NDArray, err: NDArray | float, good: NDArray) -> Axis:
+        asked = {"fit_centre": True} if fit_centre else {}
+        fit = fit_position_angle(velocity, err, good, maps.centre, step_deg=limits.pa_step, err_max_deg=limits.pa_err_max, **asked)
+        pa = image_to_sky_angle(fit.image_angle_deg, *sky) if sky is not None and np.isfinite(fit.image_angle_deg) else float("nan")
+        return Axis(velocity, good, maps.centre, fit, pa)
+
+    gas = axis(maps.velocity, maps.velocity_err, valid)
+    if gas.fit.flags:
+        bits |= gas.fit.flags
+        messages.append(f"Position angle: {gas.fit.message}.")
+    stars = None
+    if maps.stellar_velocity is not None:
+        err = limits.velocity_err_default if maps.stellar_velocity_err is None else maps.stellar_velocity_err
+        good = np.isfinite(maps.stellar_velocity) & (np.broadcast_to(err, mask.shape) > 0)
+        stars = axis(maps.stellar_velocity, err, good & ((mask & (PIXEL.NO_COVERAGE | PIXEL.FOREGROUND | PIXEL.DO_NOT_USE)) == 0))
+        if stars.fit.flags:
+            messages.append(f"Position angle of the stars: {stars.fit.message}.")
+    return KinematicAxes(maps.galaxy, gas, stars, sky, maps.pixel_scale_arcsec, bits, tuple(messages))
+
+
+def _sky(maps: GalaxyMaps, north_up: bool):
+    """North and east on the map, the flag and the sentence where they are not known; ``north_up`` is for maps without sky axes alone."""
+    if maps.wcs is None:
+        if north_up:
+            return _NORTH_UP, 0, "North up and east left, as told (--north-up)."
+        return None, GALAXY.NO_WCS, "If north is up and east is left, say --north-up."
+    try:
+        return image_axes(maps.wcs, maps.centre), 0, "The header's sky axes are used, not --north-up." if north_up else ""
+    except DataError as err:
+        return None, err.flag, _sentence(str(err))
+
+
+def _sentence(text: str) -> str:
+    text = text.rstrip(".")
+    return text[:1].upper() + text[1:] + "."
+
+
+def words(axes: KinematicAxes) -> str:
+    """Lines for a person: position angle, systemic velocity, pixels, flags, and every sentence."""
+    row = axes.row()
+    lines = [
+        axes.galaxy,
+        f"  PA       {_value(row['pa_deg'], row['pa_err_deg'], 'deg')}, N through E to the receding side",
+        f"  v_sys    {_value(row['v_sys_kms'], row['v_sys_err_kms'], 'km/s')}",
+        f"  spaxels  {row['n_spaxels']}",
+    ]
+    if axes.sky is None:
+        lines[1] = f"  axis     {_value(row['image_angle_deg'], row['pa_err_deg'], 'deg')}, from +x towards +y to the receding side"
+    if axes.stars is not None:
+        lines.insert(2, f"  stars    {_value(row.get('pa_stellar_deg'), row.get('pa_stellar_err_deg'), 'deg')}")
+        lines.insert(3, f"  delta    {_value(row.get('delta_pa_deg'), row.get('delta_pa_err_deg'), 'deg')}, between gas and stars")
+    lines.append(f"  flags    {row['flags'] or 'none'}")
+    sentences = [flag.sentence for flag in GALAXY.set_in(axes.flags)]
+    return "\n".join([*lines, *(f"    {said}" for said in (*sentences, *axes.messages))])
+
+
+def _value(value: float | None, err: float | None, unit: str) -> str:
+    """A value with its error, both to the error's second digit."""
+    if value is None or not np.isfinite(value):
+        return "not defined"
+    if err is None or not (np.isfinite(err) and err > 0):
+        return f"{value:.1f} {unit} (error not defined)"
+    digits = int(np.clip(1 - np.floor(np.log10(err)), 0, 3))
+    return f"{value:.{digits}f} +- {err:.{digits}f} {unit}"
