@@ -52,7 +52,7 @@ def serve(folder: Path, wait_s: float, big: int, head: Path | None) -> None:
                 continue
             client = key.data
             if not client.pieces:
-                received = client.sock.recv(65536)
+                received = receive(client.sock)
                 if not received:
                     selector.unregister(client.sock)
                     client.sock.close()
@@ -73,6 +73,14 @@ def serve(folder: Path, wait_s: float, big: int, head: Path | None) -> None:
         while later and later[0][0] <= time.monotonic():
             client = heapq.heappop(later)[2]
             selector.register(client.sock, selectors.EVENT_WRITE, client)
+
+
+def receive(sock: socket.socket) -> bytes:
+    """What a client says; nothing where it has gone."""
+    try:
+        return sock.recv(65536)
+    except ConnectionResetError:
+        return b""
 
 
 def push(selector: selectors.BaseSelector, client: Connection) -> None:

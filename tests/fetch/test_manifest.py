@@ -175,7 +175,7 @@ def test_progress_is_one_line_in_the_log_and_a_bar_on_a_terminal(tmp_path, archi
     lines = [record.getMessage() for record in caplog.records if "time left" in record.getMessage() or " s left" in record.getMessage()]
     assert lines[-1].startswith(f"m: 5 of 5 files, {size / 1e6:.1f} MB, ")
     assert lines[-1].endswith("MB/s, 0 s left, 1 failed")
-    assert len(lines) >= 6
+    assert len(lines) >= 2
     bar = capsys.readouterr().err
     assert "5/5" in bar
     assert "1 failed" in bar

@@ -22,7 +22,8 @@ from tullyflow.settings import Fetch
 
 __all__ = ["Client", "TryError", "open_client", "refuse_errors", "remote_length"]
 
-BLOCK = 1 << 16
+BLOCK = 1 << 18
+LONGEST_EXCUSE = 1 << 16  # an error page up to this size is read to its end, so that its connection can be used again
 MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
@@ -174,8 +175,9 @@ class Client:
         try:
             yield response
         finally:
-            if response.status not in (200, 206) and response.length_remaining is not None and response.length_remaining <= BLOCK:
-                response.drain_conn()  # what an error page says is cheaper to read than a new connection to make
+            left = response.length_remaining
+            if response.status not in (200, 206) and left is not None and left <= LONGEST_EXCUSE:
+                response.drain_conn()
             else:
                 response.close()
             response.release_conn()

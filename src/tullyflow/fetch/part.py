@@ -39,7 +39,8 @@ class Part:
 
     def go_on(self) -> None:
         """Let what is written follow what is here."""
-        self.handle.seek(self._here)
+        if self._here:
+            self.handle.seek(self._here)
 
     def write(self, block: bytes) -> None:
         """Write the next bytes."""

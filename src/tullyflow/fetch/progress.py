@@ -35,7 +35,7 @@ class Progress:
 
     def __exit__(self, *_) -> None:
         if self._bar is not None:
-            self.tick()
+            self._draw()
             self._bar.close()
         if self._received():
             log.info("%s", self.line())
@@ -48,12 +48,15 @@ class Progress:
 
     def tick(self) -> None:
         """Show how far we are; call it now and then."""
-        if self._bar is not None:
-            self._bar.n = self._done
-            self._bar.set_postfix_str(f"{self._received() / 1e6:.1f} MB, {self._rate() / 1e6:.2f} MB/s, {self._failed} failed")
+        self._draw()
         if time.monotonic() - self._said >= EVERY_S:
             self._said = time.monotonic()
             log.info("%s", self.line())
+
+    def _draw(self) -> None:
+        if self._bar is not None:
+            self._bar.n = self._done
+            self._bar.set_postfix_str(f"{self._received() / 1e6:.1f} MB, {self._rate() / 1e6:.2f} MB/s, {self._failed} failed")
 
     def _rate(self) -> float:
         return self._received() / max(time.monotonic() - self._began, 1e-3)
