@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 __all__ = ["Part", "locked_part"]
 
-WORTH = 1_000_000
+WORTH = 200_000
 
 
 class Part:
