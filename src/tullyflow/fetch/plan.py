@@ -61,8 +61,9 @@ def plan(settings: Settings, survey: str | None = None, release: str | None = No
     parts, first = [], []
     with open_client(settings.fetch) as client:
         for name in [survey] if survey else settings.surveys:
-            seen = settings.for_survey(name)
-            for one in [release] if release else getattr(settings, name).releases:
+            seen, section = settings.for_survey(name), getattr(settings, name)
+            used = dict.fromkeys([*section.releases, *([section.train_release] if section.train_release else [])])
+            for one in [release] if release else used:
                 catalogues = get_survey(name).catalogue_products(one, seen)
                 products, known = list(catalogues), _targets(name, one, catalogues, seen)
                 if known is None:
@@ -193,5 +194,6 @@ def _remark(part: Part) -> str:
     if part.links:
         notes.append(f"{part.links} are linked from the mirror and need no room")
     if part.absent:
-        notes.append(f"{'about ' if part.asked else ''}{part.absent} are not in the archive")
+        some = 0 < part.asked < part.files - part.here - part.links
+        notes.append(f"{'about ' if some else ''}{part.absent} are not in the archive")
     return "; ".join(notes)
