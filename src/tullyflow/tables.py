@@ -93,6 +93,8 @@ n_spaxels|i||valid spaxels on the native grid
 fill_factor|f||valid share of the field of view
 pixel_scale_arcsec|f|arcsec|native pixel
 stamp_scale_arcsec|f|arcsec|stamp pixel; the half-width is 32 of them
+field_from|s||what chose the half-width: data (their extent), or r_e (wider, so that the disc fits)
+r_e_stamp|f|pix|half-light radius in stamp pixels
 x_centre|f|pix|native centre, 0-based
 y_centre|f|pix|native centre, 0-based
 pa_deg|f|deg|kinematic position angle, N through E to the receding side
@@ -101,6 +103,8 @@ v_sys_kms|f|km/s|systemic velocity on the map's own zero point
 v_sys_err_kms|f|km/s|its 1 sigma
 pa_stellar_deg|f|deg|kinematic position angle of the stars
 pa_stellar_err_deg|f|deg|its 1 sigma
+delta_pa_deg|f|deg|misalignment: pa_deg minus pa_stellar_deg, above -180 to 180
+delta_pa_err_deg|f|deg|its 1 sigma
 v_abs_max_kms|f|km/s|robust largest absolute velocity (99th percentile), systemic removed
 intensity_norm|f||the stamp's intensity times this is in intensity_unit
 intensity_unit|s||unit of the native intensity
@@ -109,6 +113,9 @@ r_max_arcsec|f|arcsec|deprojected radius of the outermost data (98th percentile,
 outer_dispersion_kms|f|km/s|root of the mean squared dispersion, outer disc (SCIENCE 7)
 outer_dispersion_err_kms|f|km/s|its 1 sigma
 psf_fwhm_arcsec|f|arcsec|beam or PSF FWHM
+beam_major_arcsec|f|arcsec|FWHM of the beam along its major axis, where the file says it
+beam_minor_arcsec|f|arcsec|likewise, minor axis
+beam_angle_deg|f|deg|direction of the beam's major axis on the stamp, counter-clockwise from +x, modulo 180
 inclination_phot_deg|f|deg|inclination from the axis ratio
 inclination_phot_err_deg|f|deg|its 1 sigma
 flags|i||galaxy flags

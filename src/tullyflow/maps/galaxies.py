@@ -11,14 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tullyflow import flags
-from tullyflow.conventions import inclination_error_from_axis_ratio, inclination_from_axis_ratio, rest_frame_factor
+from tullyflow.conventions import (
+    inclination_error_from_axis_ratio,
+    inclination_from_axis_ratio,
+    rest_frame_factor,
+    sky_to_image_angle,
+    wrap_degrees,
+)
 from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.maps.geometry import fill_factor, measure_geometry
 from tullyflow.maps.masks import count_mask, mask_maps
 from tullyflow.maps.orientation import image_axes, image_to_sky_angle
 from tullyflow.maps.position_angle import PositionAngle, fit_position_angle
-from tullyflow.maps.stamps import Stamp, empty_stamp, half_width, make_stamp, photometric_intensity
+from tullyflow.maps.stamps import Stamp, empty_stamp, field_half_width, half_width, make_stamp, photometric_intensity
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps, get_survey
 from tullyflow.tables import GALAXIES
@@ -29,6 +35,8 @@ _CORRUPTED = (  # what astropy and zlib raise on broken bytes
     ValueError, OSError, EOFError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, zlib.error, struct.error,
     np.linalg.LinAlgError,
 )  # fmt: skip
+_BEAM = ("beam_major_arcsec", "beam_minor_arcsec", "beam_angle_deg")
+_LARGEST_SQUARE = 1e8  # km^2/s^2: what lies beyond is no dispersion but a mark for no value
 _AXIS_RATIO_ERR = 0.03  # of the surveys' catalogues; one's own has a setting
 
 
@@ -111,6 +119,8 @@ def _read(target: Mapping, manifest: Mapping[str, Mapping], settings: Settings) 
     for image in (maps.velocity_err, maps.mask, maps.intensity, maps.intensity_err, maps.dispersion_sq, maps.dispersion_sq_err):
         if image is not None and image.shape != maps.velocity.shape:
             raise DataError(GALAXY.UNREADABLE_FILE, f"maps of different size: {image.shape} and {maps.velocity.shape} pixels.")
+    if maps.dispersion_sq is not None:
+        maps = replace(maps, dispersion_sq=np.where(np.abs(maps.dispersion_sq) < _LARGEST_SQUARE, maps.dispersion_sq, np.nan))
     return maps
 
 
@@ -164,13 +174,14 @@ def _make(maps: GalaxyMaps, target: Mapping, settings: Settings, row: _Row) -> t
     if geometry.v_abs_max_kms < limits.v_abs_min:
         row.flag(GALAXY.NO_ROTATION, f"Largest |velocity| {geometry.v_abs_max_kms:.1f} km/s, needed {limits.v_abs_min:g}.")
 
-    width = half_width(valid, maps.centre, axis.image_angle_deg, maps.pixel_scale_arcsec)
+    extent = half_width(valid, maps.centre, axis.image_angle_deg, maps.pixel_scale_arcsec)
+    width, row.values["field_from"] = field_half_width(extent, r_e, limits.field_r_scale_max)
     stamp = make_stamp(maps, mask, axis.image_angle_deg, axis.v_sys_kms, width)
     if maps.intensity is None:
         stamp = _with_photometry(stamp, row, r_e, axis_ratio)
     if not ((stamp.mask & flags.BAD_VELOCITY) == 0).any():
         row.flag(GALAXY.NO_VALID_PIXEL, "No stamp pixel has only valid neighbours.")
-    row.values |= {"stamp_scale_arcsec": stamp.scale_arcsec, "intensity_norm": stamp.intensity_norm}
+    row.values |= {"stamp_scale_arcsec": stamp.scale_arcsec, "intensity_norm": stamp.intensity_norm, "r_e_stamp": r_e / stamp.scale_arcsec}
     names = GALAXY.names(row.flags)
     return stamp, line + (f"; {names}" if names else "")
 
@@ -195,11 +206,17 @@ def _orient(maps: GalaxyMaps, axis: PositionAngle, row: _Row, stellar_err_kms: f
         return ""
     if np.isfinite(axis.image_angle_deg):
         row.values["pa_deg"] = image_to_sky_angle(axis.image_angle_deg, north, east)
+        if maps.beam is not None:
+            angle = sky_to_image_angle(maps.beam[2], north, east) - axis.image_angle_deg
+            row.values |= zip(_BEAM, (*maps.beam[:2], float(wrap_degrees(angle, 180.0))), strict=True)
     if stellar is not None:
-        stars = fit_position_angle(maps.stellar_velocity, stellar_err_kms, stellar, maps.centre)
+        err = stellar_err_kms if maps.stellar_velocity_err is None else maps.stellar_velocity_err
+        stars = fit_position_angle(maps.stellar_velocity, err, stellar, maps.centre)
         if not stars.flags:
             row.values["pa_stellar_deg"] = image_to_sky_angle(stars.image_angle_deg, north, east)
             row.values["pa_stellar_err_deg"] = stars.err_deg
+            row.values["delta_pa_deg"] = 180 - wrap_degrees(180 + row.values["pa_stellar_deg"] - row.values["pa_deg"])
+            row.values["delta_pa_err_deg"] = float(np.hypot(axis.err_deg, stars.err_deg))
     return f"; PA {row.values['pa_deg']:.1f} +- {axis.err_deg:.1f} deg; v_sys {axis.v_sys_kms:.1f} km/s"
 
 

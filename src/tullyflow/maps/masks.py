@@ -19,6 +19,8 @@ __all__ = ["MaskCounts", "count_mask", "mask_maps"]
 _NEIGHBOURS = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if (dy, dx) != (0, 0)]
 _OUTLIER_SIGMA = 5.0
 _NEIGHBOURS_MIN = 3
+_LARGEST_KMS = 1e5
+_LARGEST_CONTRAST = 1e6
 _ISLAND_SHARE = 0.2  # a patch this large compared with the largest is part of the galaxy
 
 
@@ -36,7 +38,8 @@ def mask_maps(maps: GalaxyMaps, settings: Maps) -> NDArray[np.int32]:
 
     Cuts, in order; each after NO_VALUE looks only at pixels that passed the ones before:
 
-    - NO_VALUE: velocity, its error, or the intensity (where there is one) is not finite, or the error not positive.
+    - NO_VALUE: velocity, its error, or the intensity (where there is one) is not finite or absurd (|v| above 1e5 km/s, an
+      intensity above 1e6 times the median of those that are not zero), or the error not positive.
     - LOW_SNR: intensity / error below ``snr_min``; not tested where there is no intensity or no error of it.
     - UNRELIABLE: velocity error above ``velocity_err_max``.
     - VELOCITY_OUTLIER: further than ``outlier_kms`` and than 5 sigma from the median of the valid pixels among the 24
@@ -47,9 +50,9 @@ def mask_maps(maps: GalaxyMaps, settings: Maps) -> NDArray[np.int32]:
     mask = np.asarray(maps.mask, dtype=np.int32).copy()
     velocity, err = maps.velocity, maps.velocity_err
     with np.errstate(invalid="ignore", divide="ignore"):
-        empty = ~(np.isfinite(velocity) & np.isfinite(err) & (err > 0))
+        empty = ~((np.abs(velocity) < _LARGEST_KMS) & np.isfinite(err) & (err > 0))
         if maps.intensity is not None:
-            empty |= ~np.isfinite(maps.intensity)
+            empty |= _absurd(maps.intensity, ~empty)
             if maps.intensity_err is not None:
                 mask[~(maps.intensity / maps.intensity_err >= settings.snr_min)] |= PIXEL.LOW_SNR
         mask[empty] |= PIXEL.NO_VALUE
@@ -76,6 +79,13 @@ def count_mask(mask: NDArray) -> MaskCounts:
 
 def _valid(mask: NDArray) -> NDArray[np.bool_]:
     return (mask & flags.BAD_VELOCITY) == 0
+
+
+def _absurd(intensity: NDArray, there: NDArray) -> NDArray[np.bool_]:
+    """Not finite, or so large (1e20 for no value) that it is no light of the galaxy whose velocities are ``there``."""
+    light = np.abs(intensity[there & np.isfinite(intensity) & (intensity != 0)])
+    limit = _LARGEST_CONTRAST * np.median(light) if light.size else np.inf
+    return ~(np.abs(intensity) <= limit)
 
 
 def _outliers(velocity: NDArray, err: NDArray, valid: NDArray, outlier_kms: float) -> NDArray[np.bool_]:

@@ -22,12 +22,13 @@ from tullyflow.conventions import (
 from tullyflow.flags import PIXEL
 from tullyflow.surveys import GalaxyMaps
 
-__all__ = ["Stamp", "dispersion_from_square", "empty_stamp", "half_width", "make_stamp", "photometric_intensity"]
+__all__ = ["Stamp", "dispersion_from_square", "empty_stamp", "field_half_width", "half_width", "make_stamp", "photometric_intensity"]
 
 _WEIGHT_MIN = 1e-3  # a native pixel with less of a stamp pixel's weight does not decide whether that is valid
 _SHARE_MIN = 0.5  # downsampling: least valid share of a stamp pixel's area
 _OVERSAMPLE = 4
 _COS_MIN = 0.05
+_WIDEST = 1.8  # times the data's extent: the network knows data that fill at least 0.55 of the field
 _CONSTANT_ERR = 0.01  # of the maximum, where an intensity comes without error
 
 
@@ -65,6 +66,18 @@ def half_width(valid: NDArray, centre: tuple[float, float], image_angle_deg: flo
     return float(max(np.percentile(np.abs(x), 98), np.percentile(np.abs(y), 98)) + 1) * pixel_scale_arcsec
 
 
+def field_half_width(data_arcsec: float, r_e_arcsec: float, r_scale_max: float | None) -> tuple[float, str]:
+    """Half-width of the field (arcsec), and what chose it: the ``data``, or the disc (``r_e``) where it is too large for them.
+
+    The field is the data's extent, ``data_arcsec``, widened so that the catalogue's scale length, R_e / 1.678, is at most
+    ``r_scale_max`` half-widths (None: never), but to no more than 1.8 times the data. R_e that is NaN or not positive widens nothing.
+    """
+    if r_scale_max is None or not r_e_arcsec > 0:
+        return data_arcsec, "data"
+    wanted = min(r_e_arcsec / R_E_PER_SCALE_LENGTH / r_scale_max, _WIDEST * data_arcsec)
+    return (wanted, "r_e") if wanted > data_arcsec else (data_arcsec, "data")
+
+
 def make_stamp(
     maps: GalaxyMaps, mask: NDArray, image_angle_deg: float, v_sys_kms: float, half_width_arcsec: float
 ) -> Stamp:
@@ -83,13 +96,15 @@ def make_stamp(
 
     Notes
     -----
-    Bilinear. A stamp pixel is valid only if every native pixel with more than 0.1 % of its weight is valid; where stamp
-    pixels are larger than native ones, each is the mean of n x n bilinear samples, n the ratio rounded up, over its
-    valid part, which must be at least half. Masked values never enter. Variances are averaged with the same weights, so
-    that errors stay those of native pixels: interpolated neighbours are correlated and a beam spans several of them.
-    The dispersion is averaged as its square, negative values included; where that mean is negative the dispersion is NaN
-    and the mask says NEGATIVE_DISPERSION; a valid pixel whose natives lack a dispersion has NaN there. Without intensity
-    the intensity images are NaN (see `photometric_intensity`); intensity without error gets 1 % of its maximum.
+    Bilinear: from mock discs its error is a fifth of that of exact areas where stamp pixels are smaller than native ones, the
+    usual case, and equal elsewhere (benchmarks/stamps.py). A stamp pixel is valid only if every native pixel with more than
+    0.1 % of its weight is valid; where stamp pixels are larger than native ones, each is the mean of n x n bilinear samples,
+    n the ratio rounded up, over its valid part, which must be at least half. Masked values never enter. Variances are
+    averaged with the same weights, so that errors stay those of native pixels: interpolated neighbours are correlated and a
+    beam spans several of them. The dispersion is averaged as its square, negative values included; where that mean is
+    negative the dispersion is NaN and the mask says NEGATIVE_DISPERSION; a valid pixel whose natives lack a dispersion has
+    NaN there. Without intensity the intensity images are NaN (see `photometric_intensity`); intensity without error gets
+    1 % of its maximum.
     """
     scale = half_width_arcsec / HALF_WIDTH
     sampler = _StampSampler(mask, maps.centre, image_angle_deg, scale / maps.pixel_scale_arcsec)

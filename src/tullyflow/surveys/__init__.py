@@ -50,7 +50,8 @@ class GalaxyMaps:
     ``dispersion_sq`` in km^2/s^2 with the instrument removed (may be negative), errors 1 sigma,
     ``mask`` bits of ``flags.PIXEL``. ``centre`` is (x, y), 0-based pixels. NaN = no value. ``absolute``: velocities are cz
     (zero at rest with us), so that what they show inside the galaxy is 1 + z too large; False where they are relative to
-    the galaxy's redshift and already in its rest frame.
+    the galaxy's redshift and already in its rest frame. ``beam``: FWHM along its axes (arcsec) and position angle (deg, N through
+    E) of an elliptical beam, where the file says them; ``psf_fwhm_arcsec`` is one number for either.
     """
 
     galaxy: str
@@ -69,6 +70,7 @@ class GalaxyMaps:
     stellar_velocity_err: "np.ndarray | None" = None
     bin_id: "np.ndarray | None" = None
     psf_fwhm_arcsec: float = float("nan")
+    beam: tuple[float, float, float] | None = None
     fov_pixels: int = 0
     absolute: bool = False
     flags: int = 0

@@ -6,6 +6,7 @@ Shared by the readers: a truncated file, a wrong checksum of a gzip stream or a 
 
 import gzip
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -22,8 +23,9 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY
 
-__all__ = ["celestial_wcs", "channel_of_line", "image", "image_hdu", "open_fits", "path_of", "pixel_scale_arcsec", "sky_wcs"]
+__all__ = ["beam_of", "celestial_wcs", "channel_of_line", "image", "image_hdu", "open_fits", "path_of", "pixel_scale_arcsec", "sky_wcs"]
 
+_CLEAN_BEAM = re.compile(r"BMAJ=\s*(\S+)\s+BMIN=\s*(\S+)\s+BPA=\s*(\S+)", re.IGNORECASE)
 _BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, struct.error, zlib.error)
 
 
@@ -153,3 +155,19 @@ def sky_wcs(ra_deg: float, dec_deg: float, scale_arcsec: float, centre: tuple[fl
     wcs.wcs.crpix = [centre[0] + 1, centre[1] + 1]
     wcs.wcs.crval = [ra_deg, dec_deg] if np.isfinite([ra_deg, dec_deg]).all() else [0.0, 0.0]
     return wcs
+
+
+def beam_of(header: fits.Header) -> tuple[float, float, float] | None:
+    """FWHM (arcsec) along both axes of a header's beam and its position angle (deg, N through E); None where it lacks one of them.
+
+    From BMAJ, BMIN and BPA (deg), else the last such line AIPS left in HISTORY.
+    """
+    said = [header.get(key) for key in ("BMAJ", "BMIN", "BPA")]
+    if any(value is None for value in said):
+        lines = [found for found in map(_CLEAN_BEAM.search, map(str, header.get("HISTORY", []))) if found]
+        said = lines[-1].groups() if lines else said
+    try:
+        major, minor, angle = (float(value) for value in said)
+    except (TypeError, ValueError):
+        return None
+    return (3600 * major, 3600 * minor, angle % 180) if np.isfinite([major, minor, angle]).all() and major >= minor > 0 else None

@@ -11,7 +11,7 @@ from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps
 from tullyflow.surveys.cubes import centre_from_position
-from tullyflow.surveys.fits_images import celestial_wcs, image, image_hdu, open_fits, path_of, pixel_scale_arcsec, sky_wcs
+from tullyflow.surveys.fits_images import beam_of, celestial_wcs, image, image_hdu, open_fits, path_of, pixel_scale_arcsec, sky_wcs
 
 __all__ = ["ABSOLUTE", "noise_of_intensity", "read_maps"]
 
@@ -98,8 +98,8 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
         dispersion_sq=None if dispersion is None else dispersion**2,
         dispersion_sq_err=None if dispersion is None or dispersion_err is None else 2 * dispersion * dispersion_err,
         stellar_velocity=stellar, stellar_velocity_err=further("stellar_velocity_err"),
-        psf_fwhm_arcsec=_beam(header, target), fov_pixels=int(np.isfinite(velocity).sum()), absolute=absolute, flags=flags,
-        messages=tuple(messages), history={"FILE": Path(row["velocity"]).name},
+        psf_fwhm_arcsec=_beam(header, target), beam=beam_of(header), fov_pixels=int(np.isfinite(velocity).sum()), absolute=absolute,
+        flags=flags, messages=tuple(messages), history={"FILE": Path(row["velocity"]).name},
     )  # fmt: skip
 
 

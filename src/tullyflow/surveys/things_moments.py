@@ -18,7 +18,7 @@ from tullyflow.maps.spectral_axis import beam_fwhm_arcsec, sky_axes
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps
 from tullyflow.surveys.cubes import centre_from_position
-from tullyflow.surveys.fits_images import image, image_hdu, open_fits, path_of
+from tullyflow.surveys.fits_images import beam_of, image, image_hdu, open_fits, path_of
 from tullyflow.surveys.local_maps import noise_of_intensity
 
 __all__ = ["MOMENTS", "read_moments"]
@@ -71,7 +71,7 @@ def read_moments(paths: Mapping[str, Path], target: Mapping, settings: Settings)
     return GalaxyMaps(
         galaxy=galaxy, velocity=velocity, velocity_err=np.full(velocity.shape, settings.maps.velocity_err_default),
         mask=mask.astype(np.int32), wcs=wcs, centre=centre, pixel_scale_arcsec=scale, intensity=intensity,
-        intensity_err=intensity_err, intensity_unit=unit, dispersion_sq=dispersion_sq, psf_fwhm_arcsec=beam,
+        intensity_err=intensity_err, intensity_unit=unit, dispersion_sq=dispersion_sq, psf_fwhm_arcsec=beam, beam=beam_of(header),
         fov_pixels=int(np.isfinite(velocity).sum()), absolute=True, flags=GALAXY.NO_ERROR_MAP | (GALAXY.MOCK if mock else 0),
         messages=tuple(messages), history={"MOM0": path.name, "MOM1": path1.name},
     )  # fmt: skip
