@@ -1,0 +1,96 @@
+"""The quick look at a cube: three moment maps, the spectrum of the line, the noise of the channels."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+
+from tullyflow import flags
+from tullyflow.errors import DataError
+from tullyflow.maps.moments import CubeMoments
+from tullyflow.maps.orientation import image_axes
+from tullyflow.report.figures.axis import draw_compass
+from tullyflow.report.figures.style import FIT, INTENSITY_MAP, OKABE_ITO, VELOCITY_MAP, house_style, new_figure, round_limit
+
+if TYPE_CHECKING:
+    from tullyflow.tools.line_moments import LineSpectrum
+
+__all__ = ["plot_moments"]
+
+_MASKED = "#ececec"
+
+
+def plot_moments(name: str, found: CubeMoments, spectrum: "LineSpectrum") -> Figure:
+    """Draw intensity (its square root), velocity about its flux-weighted mean, and dispersion; below them spectrum and noise.
+
+    Grey pixels have no velocity; the circle is the beam. The band of the spectrum is 1 sigma. A good figure has a velocity
+    map without speckles, a spectrum that goes to zero at both ends, and noise that does not rise where the line is.
+    """
+    valid = (found.mask & flags.BAD_VELOCITY) == 0
+    middle = float(np.average(found.velocity[valid], weights=found.intensity[valid]))
+    speed = np.where(valid, found.velocity - middle, np.nan)
+    limit = round_limit(speed)
+    positive = valid & (found.dispersion_sq > 0)
+    dispersion = np.sqrt(np.where(positive, found.dispersion_sq, np.nan))
+    top = float(np.percentile(dispersion[positive], 98)) if positive.any() else 1.0
+    with house_style():
+        figure = new_figure(11.0, 7.0)
+        grid = figure.add_gridspec(3, 3, height_ratios=(3.4, 1.7, 0.9))
+        panels = [figure.add_subplot(grid[0, k]) for k in range(3)]
+        _map(figure, panels[0], np.where(valid, found.intensity, np.nan), f"{name}: intensity", found.intensity_unit,
+             cmap=INTENSITY_MAP, norm=PowerNorm(0.5, 0, float(np.nanmax(found.intensity)), clip=True))  # fmt: skip
+        _map(figure, panels[1], speed, f"velocity about {middle:.1f} km/s", "km/s", cmap=VELOCITY_MAP, vmin=-limit, vmax=limit)
+        _map(figure, panels[2], dispersion, "dispersion", "km/s", cmap=INTENSITY_MAP, vmin=0, vmax=top)
+        for panel in panels:
+            _frame(panel, valid)
+        _corner(panels[0], found, valid)
+        spectral, noise = figure.add_subplot(grid[1, :]), figure.add_subplot(grid[2, :])
+        _draw_spectrum(spectral, spectrum, middle)
+        unit = found.intensity_unit.removesuffix("km/s").strip()
+        noise.plot(spectrum.velocity_kms, found.noise.channel_rms, color=OKABE_ITO["vermilion"], drawstyle="steps-mid")
+        noise.set(xlabel="velocity, optical (km/s)", ylabel=f"noise\n({unit})")
+        noise.set_ylim(0, 1.3 * float(np.nanmax(found.noise.channel_rms)))
+        noise.sharex(spectral)
+        spectral.tick_params(labelbottom=False)
+    return figure
+
+
+def _map(figure: Figure, panel: Axes, image, title: str, unit: str, **look) -> None:
+    panel.set(xticks=[], yticks=[], facecolor=_MASKED)
+    panel.spines[:].set_visible(False)
+    panel.set_title(title)
+    bar = figure.colorbar(panel.imshow(image, origin="lower", interpolation="nearest", **look), ax=panel, shrink=0.85, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.set_label(unit, fontsize=8)
+
+
+def _frame(panel: Axes, valid) -> None:
+    rows, columns = np.nonzero(valid)
+    half = max(np.ptp(columns), np.ptp(rows)) / 2 + 3
+    x, y = (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
+    panel.set(xlim=(x - half, x + half), ylim=(y - half, y + half))
+
+
+def _corner(panel: Axes, found: CubeMoments, valid) -> None:
+    rows, columns = np.nonzero(valid)
+    try:
+        draw_compass(panel, *image_axes(found.wcs, (float(columns.mean()), float(rows.mean()))))
+    except DataError:  # oblong pixels: the map is shown without directions
+        return
+    radius = found.beam_fwhm_arcsec / found.pixel_scale_arcsec / 2
+    if np.isfinite(radius):
+        (_, right), (bottom, _) = panel.get_xlim(), panel.get_ylim()
+        panel.add_patch(Circle((right - 1.4 * radius, bottom + 1.4 * radius), radius, facecolor="none", edgecolor=FIT, linewidth=1.0))
+
+
+def _draw_spectrum(panel: Axes, spectrum: "LineSpectrum", middle: float) -> None:
+    low, high = spectrum.flux - spectrum.flux_err, spectrum.flux + spectrum.flux_err
+    panel.fill_between(spectrum.velocity_kms, low, high, step="mid", color=OKABE_ITO["blue"], alpha=0.2, linewidth=0)
+    panel.plot(spectrum.velocity_kms, spectrum.flux, color=OKABE_ITO["blue"], drawstyle="steps-mid")
+    panel.axhline(0, color=FIT, linewidth=0.7)
+    panel.axvline(middle, color=FIT, linewidth=0.8, linestyle=(0, (2, 2)))
+    panel.set_ylabel(f"flux ({spectrum.unit})" if len(spectrum.unit) < 8 else spectrum.unit)
+    panel.set_title("spectrum of the pixels above; dotted: flux-weighted mean velocity")
