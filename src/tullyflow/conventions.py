@@ -27,6 +27,7 @@ __all__ = [
     "log_to_system",
     "magnitude_to_h",
     "optical_from_radio",
+    "optical_from_relativistic",
     "rest_frame_factor",
     "sky_to_image_angle",
     "wrap_degrees",
@@ -94,6 +95,12 @@ def optical_from_radio(v_radio_kms):
     """Optical velocity cz (km/s) of a radio-convention velocity c(1 - f/f0) (km/s)."""
     v = np.asarray(v_radio_kms, dtype=float)
     return v / (1 - v / C_KMS)
+
+
+def optical_from_relativistic(v_kms):
+    """Optical velocity cz (km/s) of a relativistic radial velocity: 1 + z = sqrt((1 + v/c) / (1 - v/c))."""
+    beta = np.asarray(v_kms, dtype=float) / C_KMS
+    return C_KMS * (np.sqrt((1 + beta) / (1 - beta)) - 1)
 
 
 def rest_frame_factor(v_sys_kms: float) -> float:

@@ -73,11 +73,13 @@ class Maps(_Section):
     velocity_err_max: Kms = Field(50.0, gt=0, description="largest velocity error of a spaxel, km/s")
     velocity_err_default: Kms = Field(5.0, gt=0, description="error used where a survey gives none, km/s")
     outlier_kms: Kms = Field(60.0, gt=0, description="a spaxel further than this and 5 sigma from its neighbours' median is masked, km/s")
+    field_r_scale_max: float | None = Field(0.6, gt=0, description="a stamp's field is what the data reach, widened (to 1.8 times that at most) until R_e/1.678 is this share of its half-width: inside network.ranges.r_scale; null = the data alone (paper)")
     pa_step: Deg = Field(1.0, gt=0, le=10, description="step of the position angle search, deg")
     pa_err_max: Deg = Field(45.0, gt=0, description="a position angle less certain than this is not used, deg")
     blank: list[float] = Field(default_factory=list, description="values that mean 'no data' besides NaN, e.g. [0, -999]")
-    cube_snr_high: float = Field(4.0, gt=0, description="cubes: seeds of the mask, in channel rms of the smoothed cube")
+    cube_snr_high: float = Field(5.0, gt=0, description="cubes: seeds of the mask, in noise of the smoothed cube (4 takes 20 noise peaks in 10^5 beams times channels for line, 5 none)")
     cube_snr_low: float = Field(2.0, gt=0, description="cubes: connected voxels around the seeds, likewise")
+    cube_min_beams: float = Field(2.0, ge=0, description="cubes: fewest voxels of a connected region, in beams (one in each of two channels)")
     cube_min_channels: int = Field(2, ge=1, description="cubes: fewest unmasked channels of a pixel with a velocity")
 
 

@@ -12,7 +12,7 @@ from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps
 from tullyflow.surveys.fits_images import image_hdu, open_fits
 
-__all__ = ["centre_from_position", "read_cube"]
+__all__ = ["centre_from_position", "find_cube", "read_cube"]
 
 log = logging.getLogger("tullyflow")
 
@@ -27,22 +27,32 @@ def read_cube(path: Path, target: Mapping, settings: Settings, hdu: str | int = 
     from tullyflow.maps.moments import moments_from_cube
 
     galaxy = str(target["galaxy"])
+    number, mock = find_cube(path, hdu)
+    cube = moments_from_cube(path, settings.maps, hdu=number)
+    centre, message = centre_from_position(cube.wcs, target, cube.velocity.shape)
+    history = dict(cube.history)
+    log.info("%s: %s; line: %s; velocities %s, %s", galaxy, *(history[key] for key in ("NOISE", "LINE", "VELCONV", "VELFRAME")))
+    return GalaxyMaps(
+        galaxy=galaxy, velocity=cube.velocity, velocity_err=cube.velocity_err, mask=cube.mask, wcs=cube.wcs, centre=centre,
+        pixel_scale_arcsec=cube.pixel_scale_arcsec, intensity=cube.intensity, intensity_err=cube.intensity_err,
+        intensity_unit=cube.intensity_unit, dispersion_sq=cube.dispersion_sq, dispersion_sq_err=cube.dispersion_sq_err,
+        psf_fwhm_arcsec=_beam(cube.beam_fwhm_arcsec, target), beam=cube.beam, fov_pixels=int(((cube.mask & BAD_VELOCITY) == 0).sum()),
+        absolute=True, flags=GALAXY.MOCK if mock else 0, messages=(*filter(None, [message]), *cube.messages), history=history,
+    )  # fmt: skip
+
+
+def find_cube(path: Path, hdu: str | int = "") -> tuple[int, bool]:
+    """Number of the extension (name or number; empty = the first image) that holds a whole cube, and whether it is a mock.
+
+    Raises `DataError`: MISSING_FILE, UNREADABLE_FILE, MISSING_HDU.
+    """
     with open_fits(path) as hdus:
         found = image_hdu(hdus, hdu, path)
         axes = [found.header[f"NAXIS{k + 1}"] for k in range(found.header["NAXIS"])]
         if sum(n > 1 for n in axes) < 3:
             raise DataError(GALAXY.MISSING_HDU, f"{path.name}: axes {axes}; a cube has three longer than one.")
-        number, mock = hdus.index(found), found.header.get("MOCK") is True or hdus[0].header.get("MOCK") is True
         _whole(found, path)
-    cube = moments_from_cube(path, settings.maps, hdu=number)
-    centre, message = centre_from_position(cube.wcs, target, cube.velocity.shape)
-    return GalaxyMaps(
-        galaxy=galaxy, velocity=cube.velocity, velocity_err=cube.velocity_err, mask=cube.mask, wcs=cube.wcs, centre=centre,
-        pixel_scale_arcsec=cube.pixel_scale_arcsec, intensity=cube.intensity, intensity_err=cube.intensity_err,
-        intensity_unit=cube.intensity_unit, dispersion_sq=cube.dispersion_sq, dispersion_sq_err=cube.dispersion_sq_err,
-        psf_fwhm_arcsec=_beam(cube.beam_fwhm_arcsec, target), fov_pixels=int(((cube.mask & BAD_VELOCITY) == 0).sum()),
-        absolute=True, flags=GALAXY.MOCK if mock else 0, messages=(message,) if message else (), history={"CUBE": path.name},
-    )  # fmt: skip
+        return hdus.index(found), found.header.get("MOCK") is True or hdus[0].header.get("MOCK") is True
 
 
 def _whole(hdu, path: Path) -> None:
