@@ -365,3 +365,30 @@ def test_velocities_in_another_unit_are_refused_and_other_plane_counts_said(tmp_
     assert caught.value.flag == GALAXY.MISSING_HDU
     maps = sami.read(sami_files(tmp_path), TARGET, configure())
     assert "2 planes, 1 expected of 1-comp" in " ".join(maps.messages)
+
+
+@pytest.mark.parametrize("position", [(150.0, 1.0), (np.nan, np.nan)])
+@pytest.mark.parametrize(("product", "north"), [("Halpha", 6.0), ("gas-velocity", -6.0), ("gas-vdisp", 60.0)])
+def test_a_map_of_another_galaxy_is_refused(tmp_path, configure, product, north, position):
+    """Every map's place is compared: with the target's, or with the first map's where the catalogue has none."""
+
+    def move(name, hdus, by=north):
+        if name == product:
+            hdus[0].header["CRVAL2"] += by / 3600
+
+    target = {**TARGET, "ra_deg": position[0], "dec_deg": position[1]}
+    with pytest.raises(DataError, match="another galaxy's file") as caught:
+        sami.read(sami_files(tmp_path, move), target, configure())
+    assert caught.value.flag == GALAXY.UNREADABLE_FILE
+    near = sami.read(sami_files(tmp_path, lambda name, hdus: move(name, hdus, 3.0)), target, configure())
+    assert near.flags == 0  # a bundle may lie 3 arcsec beside its object
+
+
+def test_the_stars_of_another_galaxy_are_not_used_and_it_is_said(tmp_path, configure, caplog):
+    def move(name, hdus):
+        if name == "stellar-velocity":
+            hdus[0].header["CRVAL1"] += 0.1
+
+    maps = sami.read(sami_files(tmp_path, move), {**TARGET, "ra_deg": 150.0, "dec_deg": 1.0}, configure())
+    assert maps.stellar_velocity is None
+    assert "arcsec from where the galaxy is by the catalogue" in caplog.text

@@ -203,3 +203,12 @@ def test_an_unknown_position_is_replaced_by_the_pointing_or_the_middle_and_said(
     assert found == pytest.approx(centre)
     assert word in said
     assert bool(said) == bool(word)
+
+
+def test_a_cube_of_another_galaxy_is_refused_and_one_without_a_position_is_not(configure, tmp_path):
+    path = cube_file(tmp_path / "cube.fits")
+    with pytest.raises(DataError, match="not on this map") as caught:
+        things.read({"cube": path}, {"galaxy": "NGC_1", "ra_deg": 154.6, "dec_deg": 41.4}, configure())
+    assert caught.value.flag == GALAXY.UNREADABLE_FILE
+    maps = things.read({"cube": path}, {"galaxy": "NGC_1"}, configure())
+    assert any("no position is given" in m for m in maps.messages)

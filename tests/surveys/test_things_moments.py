@@ -206,3 +206,12 @@ def test_the_position_angle_is_that_on_the_sky_whatever_the_rotation_of_the_map(
     assert made.row["outer_dispersion_kms"] == pytest.approx(np.sqrt(12.2**2 - 2.19**2), abs=0.6)
     right = np.nanmean(made.stamp.velocity[28:36, 40:60])
     assert right > 60 and right > 5 * abs(np.nanmean(made.stamp.velocity[40:60, 28:36]))
+
+
+@pytest.mark.parametrize("product", ["mom0", "mom1", "mom2"])
+def test_a_map_of_another_galaxy_is_refused(configure, tmp_path, product):
+    paths = write(tmp_path, **{product: {"CRVAL1": 154.9, "CRVAL2": 45.55}})
+    with pytest.raises(DataError, match=rf"{product.upper()}.*not on this map") as caught:
+        read(configure, paths)
+    assert caught.value.flag == GALAXY.UNREADABLE_FILE
+    assert any("no position is given" in m for m in read(configure, paths, ra_deg=np.nan).messages)

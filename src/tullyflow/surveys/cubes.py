@@ -12,7 +12,7 @@ from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps
 from tullyflow.surveys.fits_images import image_hdu, open_fits
 
-__all__ = ["centre_from_position", "find_cube", "read_cube"]
+__all__ = ["centre_from_position", "check_on_map", "find_cube", "read_cube"]
 
 log = logging.getLogger("tullyflow")
 
@@ -86,3 +86,15 @@ def centre_from_position(wcs, target: Mapping, shape: tuple[int, int]) -> tuple[
     if all(0.25 * (n - 1) <= pixel <= 0.75 * (n - 1) for pixel, n in zip(reference, (nx, ny), strict=True)):
         return reference, f"{target['galaxy']}: {why}; the reference pixel is taken as the centre."
     return ((nx - 1) / 2, (ny - 1) / 2), f"{target['galaxy']}: {why}; the middle of the map is taken as the centre."
+
+
+def check_on_map(wcs, target: Mapping, shape: tuple[int, int], name: str) -> None:
+    """Raise `DataError` (UNREADABLE_FILE) where the target's position is known and not on the map of file ``name``: another galaxy's."""
+    _, said = centre_from_position(wcs, target, shape)
+    position = np.array([float(target.get(key, np.nan)) for key in ("ra_deg", "dec_deg")])
+    if said and np.isfinite(position).all():
+        raise DataError(
+            GALAXY.UNREADABLE_FILE,
+            f"{name}: {target['galaxy']} ({position[0]:.4f}, {position[1]:.4f} deg) is not on this map, which is about "
+            f"({wcs.wcs.crval[0]:.4f}, {wcs.wcs.crval[1]:.4f}): another galaxy's file? Fetch it again or correct the position (overrides).",
+        )

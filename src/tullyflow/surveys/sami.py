@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from astropy.coordinates import angular_separation
 
 from tullyflow.conventions import log_mass_to_light, log_to_system, magnitude_to_h
 from tullyflow.errors import DataError
@@ -43,6 +44,7 @@ _STARS = "stellar-velocity"
 _ERRORS = {"Halpha": "HALPHA_ERR", "gas-velocity": "V_ERR", "gas-vdisp": "VDISP_ERR"}
 _PLANES = {"1-comp": {"Halpha": 2, "gas-velocity": 1, "gas-vdisp": 1}, "recom-comp": {"Halpha": 4, "gas-velocity": 3, "gas-vdisp": 3}}
 _PIXEL_ARCSEC = 0.5
+_SAME_PLACE_ARCSEC = 5.0  # fibre bundles lie up to 3 arcsec from their object (InputCatGAMADR3)
 
 
 def catalogue_products(release: str, settings: Settings) -> list[Product]:
@@ -128,14 +130,16 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
 
     gas-vdisp is corrected for the instrument already: dispersion_sq = vdisp^2, its error 2 vdisp err. Velocities are
     relative to the catalogue's redshift. Pixels with no value in any of the files were not covered.
-    The stellar velocity is optional. Raises `DataError`: MISSING_FILE, UNREADABLE_FILE, MISSING_HDU, NO_WCS.
+    The stellar velocity is optional. All maps must lie at the target's position, or at that of the first where it has none.
+    Raises `DataError`: MISSING_FILE, UNREADABLE_FILE (or another galaxy's), MISSING_HDU, NO_WCS.
     """
     galaxy = str(target["galaxy"])
-    maps, header, unit, notes = {}, None, "", []
+    maps, header, unit, notes, place = {}, None, "", [], _place_of(target)
     for name in _MAPS:
         path = path_of(paths, name, galaxy)
         with open_fits(path) as hdus:
             first = image_hdu(hdus, 0, path)
+            place = _check_place(first.header, place, path)
             notes += _unexpected(first, name, path, settings.sami.components)
             maps[name] = image(first, path, plane=0)
             maps[f"{name} error"] = image(image_hdu(hdus, _ERRORS[name], path), path, plane=0)
@@ -143,7 +147,7 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
                 unit = str(first.header.get("BUNIT", "")).strip()
             if name == "gas-velocity":
                 header, wcs = first.header.copy(), celestial_wcs(first.header, path)
-    stellar = _stellar(paths)
+    stellar = _stellar(paths, place)
     shapes = {name: values.shape for name, values in maps.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(GALAXY.MISSING_HDU, f"{galaxy}: the maps differ in size: {shapes}.")
@@ -183,14 +187,42 @@ def _unexpected(hdu, name: str, path: Path, components: str) -> list[str]:
     return []
 
 
-def _stellar(paths: Mapping[str, Path]) -> np.ndarray | None:
+def _place_of(target: Mapping) -> tuple[float, float, str] | None:
+    """The target's position (deg) and who says it; None where it is not known."""
+    ra, dec = (float(target.get(name, np.nan)) for name in ("ra_deg", "dec_deg"))
+    return (ra, dec, "the catalogue") if np.isfinite([ra, dec]).all() else None
+
+
+def _check_place(header, place: tuple[float, float, str] | None, path: Path) -> tuple[float, float, str] | None:
+    """Return the galaxy's place, a map's own where none is known; raise `DataError` (UNREADABLE_FILE) for a map of another galaxy.
+
+    The reference position of a map is the object's, or the bundle's; a map that has none is not checked.
+    """
+    if not {"CRVAL1", "CRVAL2"} <= set(header):
+        return place
+    ra, dec = (float(value) for value in celestial_wcs(header, path).wcs.crval)
+    if place is None:
+        return ra, dec, path.name
+    apart = 3600 * np.degrees(angular_separation(*np.radians([ra, dec, *place[:2]])))
+    if apart > _SAME_PLACE_ARCSEC:
+        raise DataError(
+            GALAXY.UNREADABLE_FILE,
+            f"{path.name}: lies at ({ra:.5f}, {dec:.5f}) deg, {apart:.1f} arcsec from where the galaxy is by {place[2]} (allowed "
+            f"{_SAME_PLACE_ARCSEC:g}): another galaxy's file? Fetch it again, or correct the position (overrides).",
+        )
+    return place
+
+
+def _stellar(paths: Mapping[str, Path], place: tuple[float, float, str] | None) -> np.ndarray | None:
     """The stellar velocity (km/s), or None: it serves the comparison of stars and gas only."""
     if _STARS not in paths:
         return None
     path = Path(paths[_STARS])
     try:
         with open_fits(path) as hdus:
-            return image(image_hdu(hdus, 0, path), path, plane=0)
+            first = image_hdu(hdus, 0, path)
+            _check_place(first.header, place, path)
+            return image(first, path, plane=0)
     except DataError as err:
         log.warning("%s", err)
         return None

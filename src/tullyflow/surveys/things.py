@@ -17,7 +17,7 @@ import pandas as pd
 from tullyflow.conventions import C_KMS, axis_ratio_from_inclination
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps, Product
-from tullyflow.surveys.cubes import read_cube
+from tullyflow.surveys.cubes import check_on_map, read_cube
 from tullyflow.surveys.fits_images import path_of
 from tullyflow.surveys.releases import addresses, galaxy_product
 from tullyflow.surveys.rows import check_names, common_masses, flag_missing, mass_doubts, read_csv
@@ -86,8 +86,11 @@ def products(target: Mapping, release: str, settings: Settings) -> list[Product]
 def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> GalaxyMaps:
     """Make moment maps of a cube, or read the archive's (``things.product``); the centre is the table's position.
 
-    Raises `DataError`: MISSING_FILE, UNREADABLE_FILE, MISSING_HDU, NO_WCS.
+    Raises `DataError`: MISSING_FILE, UNREADABLE_FILE (or that position is not on the map), MISSING_HDU, NO_WCS.
     """
     if settings.things.product == "moments":
         return read_moments(paths, target, settings)
-    return read_cube(path_of(paths, "cube", str(target["galaxy"])), target, settings)
+    path = path_of(paths, "cube", str(target["galaxy"]))
+    maps = read_cube(path, target, settings)
+    check_on_map(maps.wcs, target, maps.velocity.shape, path.name)
+    return maps

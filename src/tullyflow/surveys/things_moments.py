@@ -17,7 +17,7 @@ from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.maps.spectral_axis import beam_fwhm_arcsec, sky_axes
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps
-from tullyflow.surveys.cubes import centre_from_position
+from tullyflow.surveys.cubes import centre_from_position, check_on_map
 from tullyflow.surveys.fits_images import beam_of, image, image_hdu, open_fits, path_of
 from tullyflow.surveys.local_maps import noise_of_intensity
 
@@ -42,12 +42,12 @@ def read_moments(paths: Mapping[str, Path], target: Mapping, settings: Settings)
     in quadrature where the header's third axis still is a channel's. Without MOM2 there is no dispersion. NaN, and the values
     of ``maps.blank``, are no value; a pixel without positive flux is LOW_SNR. The beam is the file's (BMAJ, or AIPS's
     HISTORY), else the catalogue's; ``fov_pixels`` counts the pixels with a velocity.
-    Raises `DataError`: MISSING_FILE, UNREADABLE_FILE (broken, or units that cannot be told), MISSING_HDU (no map, or maps of
-    different size), NO_WCS. Source: Walter+2008; headers as audited in the archive.
+    Raises `DataError`: MISSING_FILE, UNREADABLE_FILE (broken, units that cannot be told, or a map of another part of the sky),
+    MISSING_HDU (no map, or maps of different size), NO_WCS. Source: Walter+2008; headers as audited in the archive.
     """
     galaxy = str(target["galaxy"])
-    intensity, flux_header, path = _image(paths, "mom0", galaxy, settings)
-    velocity, header, path1 = _image(paths, "mom1", galaxy, settings)
+    intensity, flux_header, path = _image(paths, "mom0", target, settings)
+    velocity, header, path1 = _image(paths, "mom1", target, settings)
     _same_shape(velocity, intensity, path1, path)
     wcs, scale = sky_axes(_two_axes(header), path1.name)
     centre, said = centre_from_position(wcs, target, velocity.shape)
@@ -60,7 +60,7 @@ def read_moments(paths: Mapping[str, Path], target: Mapping, settings: Settings)
     messages += said
     intensity_err, said = noise_of_intensity(intensity)
     messages += [said, f"No velocity errors: {settings.maps.velocity_err_default:g} km/s everywhere."]
-    dispersion_sq, said = _dispersion(paths, galaxy, velocity.shape, settings)
+    dispersion_sq, said = _dispersion(paths, target, velocity.shape, settings)
     messages += said
     beam, said = _beam((flux_header, header), target)
     messages += said
@@ -77,11 +77,13 @@ def read_moments(paths: Mapping[str, Path], target: Mapping, settings: Settings)
     )  # fmt: skip
 
 
-def _image(paths: Mapping[str, Path], product: str, galaxy: str, settings: Settings) -> tuple[np.ndarray, fits.Header, Path]:
-    path = path_of(paths, product, galaxy)
+def _image(paths: Mapping[str, Path], product: str, target: Mapping, settings: Settings) -> tuple[np.ndarray, fits.Header, Path]:
+    path = path_of(paths, product, str(target["galaxy"]))
     with open_fits(path) as hdus:
         hdu = image_hdu(hdus, "", path)
         pixels, header = image(hdu, path), hdu.header.copy()
+    if "RA" in (str(header.get(f"CTYPE{axis}"))[:2] for axis in (1, 2)):
+        check_on_map(sky_axes(_two_axes(header), path.name)[0], target, pixels.shape, path.name)
     pixels[~np.isfinite(pixels) | np.isin(pixels, settings.maps.blank)] = np.nan
     return pixels, header, path
 
@@ -144,11 +146,13 @@ def _intensity(pixels: np.ndarray, header: fits.Header, name: str) -> tuple[np.n
     return pixels, shown, [f"{name}: BUNIT is {shown or 'absent'}, expected JY/B*M/S: the values are kept as they are."]
 
 
-def _dispersion(paths: Mapping[str, Path], galaxy: str, shape: tuple[int, int], settings: Settings) -> tuple[np.ndarray | None, list[str]]:
+def _dispersion(
+    paths: Mapping[str, Path], target: Mapping, shape: tuple[int, int], settings: Settings
+) -> tuple[np.ndarray | None, list[str]]:
     """Squared dispersion (km^2/s^2), the channel removed where its width is known; None where there is no MOM2."""
     if "mom2" not in paths:
         return None, ["No second moment: no dispersion."]
-    pixels, header, path = _image(paths, "mom2", galaxy, settings)
+    pixels, header, path = _image(paths, "mom2", target, settings)
     if pixels.shape != shape:
         raise DataError(GALAXY.MISSING_HDU, f"{path.name}: {pixels.shape} pixels, the velocity has {shape}.")
     unit = _unit(header)
