@@ -270,6 +270,24 @@ def test_a_repeat_observation_is_flagged_and_names_the_one_used(tmp_path, config
     assert not alone.loc["8000-1901", "flags"] & GALAXY.DUPLICATE
 
 
+def test_no_galaxy_is_lost_as_the_repeat_of_one_beyond_the_limit(tmp_path, configure):
+    catalogue = small_drpall(tmp_path / "d.fits")
+    for limit, flagged in ((1, []), (2, ["8000-1901"]), (None, ["8000-1901"])):  # 8000-12701, the second, is the better one
+        frame = manga.targets(catalogue, "DR17", configure(limit=limit))
+        assert list(frame["galaxy"][(frame["flags"] & GALAXY.DUPLICATE) != 0]) == flagged
+
+
+def test_the_first_galaxies_of_the_real_drpall_are_all_kept(shared, configure):
+    """Three of the first 50 are repeats of galaxies further down the list."""
+    catalogue = drpall(shared, "DR15")
+    whole, some = (manga.targets(catalogue, "DR15", configure(limit=limit)).head(50) for limit in (None, 50))
+    repeats, left = (set(frame["galaxy"][(frame["flags"] & GALAXY.DUPLICATE) != 0]) for frame in (whole, some))
+    assert len(repeats) - len(left) == 3
+    names = set(some["galaxy"])
+    for name, message in zip(some["galaxy"], some["messages"], strict=True):
+        assert (name in left) == any(f"The same galaxy as {other} " in message for other in names - {name})
+
+
 def test_both_marks_of_a_missing_value_are_nan(tmp_path, configure):
     magnitudes = np.tile(np.arange(7.0) - 20, (5, 1))
     magnitudes[0] = -999

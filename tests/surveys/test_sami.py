@@ -264,6 +264,9 @@ def test_repeats_are_named_and_galaxies_listed_once(tmp_path, configure):
     assert not frame["messages"].str.contains("10000001").any()  # stars are no repeats
     assert (frame["messages"].str.contains("Other cubes")).sum() == 1
     assert "The same galaxy as 9008500002" in frame.loc["9008500001", "messages"]
+    for cut in ({"limit": 4}, {"galaxies": ["9008500001"]}):  # the other name is not in this run
+        frame = sami.targets(write_tables(tmp_path), "DR3", configure(**cut)).set_index("galaxy")
+        assert frame.loc["9008500001", "flags"] == 0
 
 
 def test_the_lick_flag_excludes_where_its_table_says_so(tmp_path, configure, caplog):

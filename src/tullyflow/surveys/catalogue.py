@@ -12,7 +12,7 @@ from tullyflow.conventions import axis_ratio_from_inclination
 from tullyflow.errors import CatalogueError
 from tullyflow.settings import Settings
 from tullyflow.surveys import get_survey
-from tullyflow.surveys.rows import FIXED_COLUMNS, asked_galaxies, check_names, flag_missing, read_csv, same_name
+from tullyflow.surveys.rows import FIXED_COLUMNS, asked_galaxies, asked_rows, check_names, flag_missing, read_csv, same_name
 from tullyflow.tables import MANIFEST, TARGETS, Column, conform, read_table, write_table
 
 __all__ = ["UNKNOWN", "UNKNOWN_COLUMNS", "assign_shards", "list_targets"]
@@ -31,7 +31,8 @@ def list_targets(
     """Write ``out_dir/{shard}.parquet`` (``tables.TARGETS``) per shard and ``out_dir/shards.csv``; return the shard files.
 
     ``manifest_path`` is the manifest of the release's catalogues. ``galaxies``, ``overrides`` and ``limit`` of the settings are
-    applied in this order; shards are made before the limit, so that a larger limit only appends. A galaxy asked for that this
+    applied in this order; shards are made before the limit, so that a larger limit only appends (and, where it brings the better
+    observation of a galaxy, marks the other a repeat). A galaxy asked for that this
     release does not have is a warning (another release may have it); a release without any target makes no shard.
     ``shard_size`` replaces the survey's setting. Raises `CatalogueError` for a catalogue that is missing or unreadable.
     """
@@ -72,15 +73,14 @@ def _choose(frame: pd.DataFrame, asked: list[str] | None, where: str) -> tuple[p
     """The galaxies asked for, in the order asked, and the names that are not here; case, blanks and underscores do not matter."""
     if asked is None:
         return frame, pd.DataFrame()
-    row_of = {same_name(name): row for row, name in reversed(list(enumerate(frame["galaxy"])))}
-    rows = dict.fromkeys(row_of[same_name(name)] for name in asked if same_name(name) in row_of)
-    unknown = [name for name in asked if same_name(name) not in row_of]
+    known = {same_name(name) for name in frame["galaxy"]}
+    unknown = [name for name in asked if same_name(name) not in known]
     close = [", ".join(difflib.get_close_matches(name, list(frame["galaxy"]), n=3)) if k < 10 else "" for k, name in enumerate(unknown)]
     for name, others in list(zip(unknown, close, strict=True))[:10]:
         log.warning("%s: no galaxy %s%s", where, name, f" (close: {others})" if others else "")
     if unknown:
         log.warning("%s: %d of %d galaxies asked for are not in this release", where, len(unknown), len(asked))
-    return frame.iloc[list(rows)].reset_index(drop=True), pd.DataFrame({"galaxy": unknown, "close": close})
+    return frame.iloc[asked_rows(frame["galaxy"], asked)].reset_index(drop=True), pd.DataFrame({"galaxy": unknown, "close": close})
 
 
 def _replace(frame: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from tullyflow.surveys.manga_quality import flag_drp_quality, flag_repeats
 from tullyflow.surveys.manga_tables import SYSTEMS, merge_tables, read_columns, wanted_tables
 from tullyflow.surveys.pipe3d import read_pipe3d
 from tullyflow.surveys.releases import addresses, catalogue_product, galaxy_product, kept_under
-from tullyflow.surveys.rows import asked_galaxies, check_names, flag_missing, luminosity_distance_mpc
+from tullyflow.surveys.rows import asked_galaxies, check_names, flag_missing, in_this_run, luminosity_distance_mpc
 
 __all__ = ["HDUS", "catalogue_products", "products", "read", "targets"]
 
@@ -53,7 +53,7 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     Only the main sample (MNGTARG1 bits 10-12) if ``manga.main_sample``, but always the galaxies asked for by name.
     NSA masses (elliptical Petrosian, else Sersic; `SYSTEMS`) and r magnitudes are brought to the settings' h; what further
     catalogues say is merged (`merge_tables`). -9999 and -999 are NaN; a galaxy without mass keeps its row. Repeated observations
-    of a galaxy are flagged. Raises `CatalogueError` for an unreadable catalogue.
+    of a galaxy that this run has are flagged. Raises `CatalogueError` for an unreadable catalogue.
     """
     drpall = _read_drpall(catalogues, release)
     name = drpall["plateifu"]
@@ -82,7 +82,7 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     })  # fmt: skip
     check_names(frame["galaxy"], f"manga {release} drpall")
     flag_drp_quality(frame)
-    flag_repeats(frame, d.get("mangaid"), asked)
+    flag_repeats(frame, d.get("mangaid"), in_this_run(frame["galaxy"], release, settings))
     merge_tables(frame, catalogues, release, settings)
     return flag_missing(frame)
 

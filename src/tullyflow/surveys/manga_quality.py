@@ -41,15 +41,14 @@ def flag_drp_quality(frame: pd.DataFrame) -> None:
         add_flag(frame, [found == flag for found, _ in judged], flag, [sentence for _, sentence in judged])
 
 
-def flag_repeats(frame: pd.DataFrame, mangaid: np.ndarray | None, asked: list[str] | None) -> None:
+def flag_repeats(frame: pd.DataFrame, mangaid: np.ndarray | None, counts: np.ndarray) -> None:
     """Flag all but one observation of a galaxy seen more than once (DUPLICATE), in place.
 
     The same galaxy: the same MaNGA-ID, or objects within 2 arcsec (a galaxy in two input catalogues has two MaNGA-IDs). The
-    observation kept is not critical and has the largest bundle, then comes first in the list. Where galaxies were asked for by
-    name only those count. ``mangaid`` (galaxy,) may be None; -9999, NA and an empty one are no identifier.
+    observation kept is not critical and has the largest bundle, then comes first in the list. Only those that ``counts`` (galaxy,)
+    says are in this run are kept or flagged. ``mangaid`` (galaxy,) may be None; -9999, NA and an empty one are no identifier.
     """
     group = _groups(frame, mangaid)
-    counts = np.isin(frame["galaxy"], asked) if asked is not None else np.ones(len(frame), dtype=bool)
     bad = (frame["flags"].to_numpy() & GALAXY.QUALITY_BAD != 0) | ~counts
     fibres = np.array([int(name.rpartition("-")[2]) // 100 if name.rpartition("-")[2].isdigit() else 0 for name in frame["galaxy"]])
     order = np.lexsort((np.arange(len(frame)), -fibres, bad))

@@ -12,8 +12,8 @@ from tullyflow.flags import GALAXY
 from tullyflow.settings import Settings
 
 __all__ = [
-    "FIXED_COLUMNS", "add_flag", "asked_galaxies", "check_names", "common_masses", "flag_missing", "luminosity_distance_mpc", "mass_doubts",
-    "names_in", "read_csv", "same_name",
+    "FIXED_COLUMNS", "add_flag", "asked_galaxies", "asked_rows", "check_names", "common_masses", "flag_missing", "in_this_run",
+    "luminosity_distance_mpc", "mass_doubts", "names_in", "read_csv", "same_name",
 ]  # fmt: skip
 
 FIXED_COLUMNS = ("galaxy", "survey", "release", "shard", "flags", "messages", "observation")  # nobody's catalogue sets these
@@ -115,6 +115,21 @@ def asked_galaxies(settings: Settings, release: str) -> list[str] | None:
         return None
     pairs = [name.rpartition("/") for name in names_in(asked)]
     return [name for wanted, _, name in pairs if wanted in ("", release)]
+
+
+def asked_rows(names: pd.Series, asked: list[str]) -> list[int]:
+    """Rows of the names asked for, in the order asked, each once; the first of two that are spelled alike (`same_name`)."""
+    row_of = {same_name(name): row for row, name in reversed(list(enumerate(names)))}
+    return list(dict.fromkeys(row_of[same_name(name)] for name in asked if same_name(name) in row_of))
+
+
+def in_this_run(names: pd.Series, release: str, settings: Settings) -> np.ndarray:
+    """Whether ``galaxies`` and ``limit`` keep each of a catalogue's names (galaxy,): a repeat of one left out is the one that counts."""
+    asked = asked_galaxies(settings, release)
+    rows = range(len(names)) if asked is None else asked_rows(names, asked)
+    kept = np.zeros(len(names), dtype=bool)
+    kept[list(rows[: settings.limit])] = True
+    return kept
 
 
 def names_in(asked: str | list[str]) -> list[str]:

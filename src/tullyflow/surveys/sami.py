@@ -20,7 +20,7 @@ from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps, Product
 from tullyflow.surveys.fits_images import celestial_wcs, image, image_hdu, open_fits, path_of, pixel_scale_arcsec
 from tullyflow.surveys.releases import addresses, catalogue_product, datasets, file_name, galaxy_product
-from tullyflow.surveys.rows import add_flag, check_names, flag_missing, luminosity_distance_mpc
+from tullyflow.surveys.rows import add_flag, check_names, flag_missing, in_this_run, luminosity_distance_mpc
 from tullyflow.surveys.sami_tables import (
     LICK_FLAG,
     NEEDED,
@@ -92,11 +92,11 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     repeated = d["repeats"] != ""
     add_flag(frame, repeated, 0, [f"Other cubes of this galaxy, not used: {names}." for names in d["repeats"]])
     add_flag(frame, from_mge, 0, "R_e and axis ratio are of the multi-Gaussian fit.")
-    _flag_quality(frame, d, known["lick_flag"], release)
+    _flag_quality(frame, d, known["lick_flag"], release, in_this_run(frame["galaxy"], release, settings))
     return flag_missing(frame)
 
 
-def _flag_quality(frame: pd.DataFrame, d: pd.DataFrame, lick_flag: pd.Series, release: str) -> None:
+def _flag_quality(frame: pd.DataFrame, d: pd.DataFrame, lick_flag: pd.Series, release: str, counts: np.ndarray) -> None:
     """SAMI's own judgements, as flags of the rows: bad_class, FLAG of the Lick table, warnings of the cube, one galaxy under two names."""
     bad = d["bad_class"].notna() & ~d["bad_class"].isin(_GOOD_CLASS)
     add_flag(frame, bad, GALAXY.QUALITY_BAD, [f"bad_class is {value:g} (good: 0, 5, 8)." for value in d["bad_class"]])
@@ -106,7 +106,7 @@ def _flag_quality(frame: pd.DataFrame, d: pd.DataFrame, lick_flag: pd.Series, re
     warned = d[[name for name in WARNINGS if name in d]].fillna(0) != 0
     sentences = [f"CubeObs warns: {', '.join(warned.columns[row])}." for row in warned.to_numpy(dtype=bool)]
     add_flag(frame, warned.any(axis=1), GALAXY.QUALITY_WARNING, sentences)
-    listed = set(frame["galaxy"])
+    listed = set(frame["galaxy"][counts])
     twice = [_LISTED_TWICE.get(name) in listed for name in frame["galaxy"]]
     add_flag(frame, twice, GALAXY.DUPLICATE, [f"The same galaxy as {_LISTED_TWICE.get(name)}." for name in frame["galaxy"]])
 
