@@ -184,6 +184,43 @@ def test_real_catalogue_has_the_3068_galaxies_of_the_release(shared, configure, 
     assert list(frame.index[(frame["flags"] & GALAXY.DUPLICATE) != 0]) == ["9008500001"]
     assert ((frame["flags"] & GALAXY.QUALITY_BAD) != 0).sum() == 8
     assert ((frame["flags"] & GALAXY.MISSING_MASS) != 0).sum() == 72
+    unlisted = frame[frame["ra_deg"].isna()]
+    assert len(unlisted) == 72
+    assert unlisted["messages"].str.contains("none of the input tables (InputCatFiller is not here)", regex=False).all()
+    assert "rows:" not in caplog.text  # the real tables are whole
+
+
+def test_a_table_cut_short_is_said_with_what_it_loses(shared, configure, tmp_path, caplog):
+    """A service's default MAXREC of 2000 rows."""
+    folder = shared / "mirror/datacentral/sami/dr3/catalogues"
+    whole = {"CubeObs": folder / "sami_CubeObs.csv", "InputCatGAMADR3": folder / "sami_InputCatGAMADR3.csv",
+             "InputCatClustersDR3": folder / "samiDR3InputCatClusters.csv"}  # fmt: skip
+
+    def cut(name):
+        (tmp_path / whole[name].name).write_text("".join(whole[name].read_text().splitlines(keepends=True)[:2001]))
+        return {**whole, name: tmp_path / whole[name].name}
+
+    frame = sami.targets(cut("InputCatGAMADR3"), "DR3", configure())
+    assert "InputCatGAMA has 2000 of 5536 rows" in caplog.text
+    assert "1226 galaxies are in none of the input tables (InputCatGAMA has 2000 of 5536 rows)" in caplog.text
+    assert frame["messages"].str.contains("none of the input tables (InputCatGAMA has 2000", regex=False).sum() == 1226
+    caplog.clear()
+    assert len(sami.targets(cut("CubeObs"), "DR3", configure())) == 1546
+    assert "CubeObs has 2000 of 3712 rows" in caplog.text
+    caplog.clear()
+    sami.targets({name: path for name, path in whole.items() if "Clusters" not in name}, "DR3", configure())
+    assert "896 galaxies are in none of the input tables (InputCatClusters is not here)" in caplog.text
+
+
+def test_a_galaxy_in_no_input_table_says_so(tmp_path, configure, caplog):
+    tables = write_tables(tmp_path)
+    messages = sami.targets(tables, "DR3", configure()).set_index("galaxy")["messages"]
+    assert list(messages.index[messages.str.contains("none of the input tables")]) == ["5"]
+    assert "1 galaxies are in none of the input tables (which should list them is not known)" in caplog.text
+    assert "CubeObs has 7 of 3712 rows" in caplog.text
+    caplog.clear()
+    sami.targets(tables, "DR3", configure(mock={}))
+    assert "CubeObs has" not in caplog.text  # a mock archive is as small as it was asked to be
 
 
 def test_real_maps(shared, configure):

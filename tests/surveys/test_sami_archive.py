@@ -164,10 +164,10 @@ def test_the_catalogues_gas_angle_is_that_of_the_approaching_side(fetched, tmp_p
     assert table["flags"][3] & GALAXY.excluding  # 230776 has too few pixels
 
 
-def test_one_cube_per_galaxy_and_what_the_release_counts(fetched):
-    settings, catalogue, targets, _ = fetched
+def test_one_cube_per_galaxy_and_what_the_release_counts(fetched, configure):
+    _, catalogue, targets, _ = fetched
     tables = {name: catalogue.loc[name, "path"] for name in ROWS}
-    whole = sami.targets(tables, "DR3", settings).set_index("galaxy")
+    whole = sami.targets(tables, "DR3", configure()).set_index("galaxy")
     cubes = pd.read_csv(tables["CubeObs"])
     assert len(whole) == 3068 == ((cubes["isbest"]) & (cubes["warnstar"] == 0)).sum()
     assert list(targets["galaxy"]) == list(GALAXIES)

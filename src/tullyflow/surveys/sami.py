@@ -21,6 +21,7 @@ from tullyflow.surveys import GalaxyMaps, Product
 from tullyflow.surveys.fits_images import celestial_wcs, image, image_hdu, open_fits, path_of, pixel_scale_arcsec
 from tullyflow.surveys.releases import addresses, catalogue_product, datasets, file_name, galaxy_product
 from tullyflow.surveys.rows import add_flag, check_names, flag_missing, in_this_run, luminosity_distance_mpc
+from tullyflow.surveys.sami_counts import flag_unlisted, warn_of_short_tables
 from tullyflow.surveys.sami_tables import (
     LICK_FLAG,
     NEEDED,
@@ -64,9 +65,12 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     """Return one row per galaxy observed: its best cube (ISBEST), stars (WARNSTAR) left out, ordered by CATID.
 
     Masses are log10 Msun (Chabrier), M_r absolute r magnitudes, both brought from h = 0.7 to the settings' h; axis ratio
-    1 - ellipticity. Repeats are named in the row's message. Fillers keep their row, without mass or magnitude. Star formation,
-    age and M/L are NaN where their tables are absent. Raises `CatalogueError` where no table lists cubes, or the GAMA input is absent.
+    1 - ellipticity. Repeats are named in the row's message. Fillers keep their row, without mass or magnitude, and so does a galaxy
+    that no input table lists (its message says which table is absent or short). Star formation, age and M/L are NaN where their
+    tables are absent. Raises `CatalogueError` where no table lists cubes, or the GAMA input is absent.
     """
+    if settings.mock is None:
+        warn_of_short_tables(catalogues, release)
     cubes = observed_cubes(catalogues, release)
     d = cubes.merge(input_catalogue(catalogues, release), on="catid", how="left")
     mge = mge_photometry(catalogues, d["catid"], release)
@@ -89,6 +93,7 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
         "flags": 0, "messages": "", "observation": d["cubeidpub"],
     })  # fmt: skip
     check_names(frame["galaxy"], f"sami {release} CubeObs")
+    flag_unlisted(frame, d, catalogues, release)
     repeated = d["repeats"] != ""
     add_flag(frame, repeated, 0, [f"Other cubes of this galaxy, not used: {names}." for names in d["repeats"]])
     add_flag(frame, from_mge, 0, "R_e and axis ratio are of the multi-Gaussian fit.")
