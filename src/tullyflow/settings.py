@@ -78,7 +78,8 @@ class Maps(_Section):
     pa_err_max: Deg = Field(45.0, gt=0, description="a position angle less certain than this is not used, deg")
     blank: list[float] = Field(default_factory=list, description="values that mean 'no data' besides NaN, e.g. [0, -999]")
     cube_snr_high: float = Field(5.0, gt=0, description="cubes: seeds of the mask, in noise of the smoothed cube (4 takes 20 noise peaks in 10^5 beams times channels for line, 5 none)")
-    cube_snr_low: float = Field(2.0, gt=0, description="cubes: connected voxels around the seeds, likewise")
+    cube_snr_low: float = Field(3.0, gt=0, description="cubes: connected voxels around the seeds, likewise (2 takes noise beside the line for line)")
+    cube_grow_beams: float = Field(0.5, ge=0, description="cubes: how far the regions are grown on the sky, in beams, for the line's faint edge")
     cube_min_beams: float = Field(2.0, ge=0, description="cubes: fewest voxels of a connected region, in beams (one in each of two channels)")
     cube_min_channels: int = Field(2, ge=1, description="cubes: fewest unmasked channels of a pixel with a velocity")
 

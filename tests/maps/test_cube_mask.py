@@ -7,7 +7,7 @@ from scipy import ndimage
 from tullyflow.conventions import FWHM_PER_SIGMA
 from tullyflow.maps.cube_mask import LineMask, MaskLimits, find_line, smoothed_channels
 
-LIMITS = MaskLimits(high=5.0, low=2.0, channels_min=2, beams_min=2.0)
+LIMITS = MaskLimits(high=5.0, low=3.0, channels_min=2, beams_min=2.0, grow_beams=0.5)
 
 
 def line_cube(n=40, channels=60, step=5.0, sigma=15.0, peak=0.05):
@@ -45,7 +45,8 @@ def test_regions_found_channel_by_channel_are_those_of_the_whole_cube(seed):
     smooth = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((14, 23, 31)), (0.8, 1.1, 1.3))
     smooth /= smooth.std()
     low, high, spans, voxels = 0.7 + 0.1 * seed, 2.5, 3, 40  # near percolation: long winding regions
-    mask = LineMask(smooth.shape)
+    grow = 0.6 * seed  # pixels
+    mask = LineMask(smooth.shape, grow)
     for image in smooth:
         mask.add(image > low, image > high)
     mask.close(spans, voxels)
@@ -54,7 +55,9 @@ def test_regions_found_channel_by_channel_are_those_of_the_whole_cube(seed):
     for k, box in enumerate(ndimage.find_objects(regions), start=1):
         inside = regions == k
         keep[k] = smooth[inside].max() > high and box[0].stop - box[0].start >= spans and inside.sum() >= voxels
-    whole = ndimage.binary_dilation(keep[regions], structure=np.ones((3, 1, 1)))
+    y, x = np.indices((7, 7)) - 3
+    whole = ndimage.binary_dilation(keep[regions], structure=[np.hypot(x, y) <= max(grow, 0.5)])
+    whole = ndimage.binary_dilation(whole, structure=np.ones((3, 1, 1)))
     assert 0 < keep.sum() < n
     assert mask.regions == keep.sum()
     np.testing.assert_array_equal(np.stack(list(mask)), whole)

@@ -18,22 +18,26 @@ _SPECTRAL = (0.25, 0.5, 0.25)
 
 @dataclass(frozen=True)
 class MaskLimits:
-    """``high`` and ``low`` in noise of the smoothed cube; a region spans ``channels_min`` channels and holds ``beams_min`` beams."""
+    """``high`` and ``low`` in noise of the smoothed cube; a region spans ``channels_min`` channels, holds ``beams_min`` beams, and
+    is grown by ``grow_beams`` on the sky (and by a channel)."""
 
     high: float
     low: float
     channels_min: int
     beams_min: float = 0.0
+    grow_beams: float = 0.0
 
 
 class LineMask:
     """Voxels of the line, by channel: ``mask[k]`` is (y, x), bool. Kept as one bit per voxel and one per connected region.
 
-    Two voxels are connected through their faces. `add` takes the channels in order; `close` then chooses the regions.
+    Two voxels are connected through their faces. `add` takes the channels in order; `close` then chooses the regions, and
+    what is given back are these grown by ``grow_pixels`` on the sky and by a channel on either side.
     """
 
-    def __init__(self, shape: tuple[int, int, int]):
+    def __init__(self, shape: tuple[int, int, int], grow_pixels: float = 0.0):
         self.shape = shape
+        self.grow_pixels = grow_pixels
         self._packed: list[NDArray[np.uint8]] = []
         self._first = [0]  # number of the first region of each channel
         self._edges: list[NDArray[np.int64]] = []
@@ -85,7 +89,7 @@ class LineMask:
             return np.zeros(self.shape[1:], dtype=bool)
         low = np.unpackbits(self._packed[k], count=self.shape[1] * self.shape[2]).reshape(self.shape[1:]).view(bool)
         labels, _ = ndimage.label(low)
-        return np.concatenate([[False], kept])[labels]
+        return _grown(np.concatenate([[False], kept])[labels], self.grow_pixels)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -102,6 +106,18 @@ class LineMask:
             after = self._region(k + 1)
             yield before | here | after
             before, here = here, after
+
+
+def _grown(image: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    """Pixels within ``radius`` of a marked one."""
+    if radius < 1:
+        return image
+    margin = int(radius)
+    rows, columns = (np.flatnonzero(image.any(axis=axis)) for axis in (1, 0))
+    box = tuple(slice(max(0, at[0] - margin), at[-1] + margin + 1) for at in (rows, columns))
+    grown = image.copy()
+    grown[box] = ndimage.distance_transform_edt(~image[box]) <= radius
+    return grown
 
 
 def smoothed_channels(cube: Sequence[NDArray], beam_pixels: float) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
@@ -138,7 +154,9 @@ def find_line(cube: Sequence[NDArray], beam_pixels: float, limits: MaskLimits) -
     Returns the mask, the noise of the *unsmoothed* cube away from it, and the covered pixels (y, x). Connected voxels above
     ``low`` that hold one above ``high`` are a region; it must span ``channels_min`` channels and hold as many voxels as
     ``beams_min`` beams. Both levels are in noise of the smoothed cube, which has its own channel by channel and over the field
-    where it differs (`measure_noise`). The mask is the regions grown by a channel on either side.
+    where it differs (`measure_noise`). The mask is the regions grown by a channel on either side and ``grow_beams`` on the sky: its
+    edge then is not drawn by the noise. At low = 2 without growth the peaks of noise beside the line are taken for line: moments
+    scatter by 1.2-1.5 of their errors and fluxes are 2-5 % too large; at low = 3 with half a beam neither is so.
     """
     step = thinned(cube.shape)
     thin = (slice(None, None, step),) * 2
@@ -151,7 +169,7 @@ def find_line(cube: Sequence[NDArray], beam_pixels: float, limits: MaskLimits) -
     usable = np.isfinite(raw) & covered[thin] & (np.abs(raw).max(axis=(1, 2), initial=0, where=np.isfinite(raw)) > 0)[:, None, None]
     level = measure_noise(smooth, usable, np.sqrt(2) * beam_pixels, step, cube.shape[1:])
 
-    mask = LineMask(cube.shape)
+    mask = LineMask(cube.shape, limits.grow_beams * beam_pixels)
     if not level.rms > 0:
         return _empty(mask), Noise(float("nan"), np.full(cube.shape[0], np.nan)), covered
     for k, (image, smoothed) in enumerate(smoothed_channels(cube, beam_pixels)):

@@ -74,7 +74,9 @@ def moments_from_cube(path: str | Path, settings: Maps, hdu: int = 0) -> CubeMom
         middle = tuple(float(a) for a in wcs.wcs_pix2world([[(n - 1) / 2 for n in cube.shape[:0:-1]]], 0)[0])
         axis = read_spectral_axis(header, cube.axis, path.name, middle)
         beam = beam_fwhm_arcsec(header, cube.beams())
-        limits = MaskLimits(settings.cube_snr_high, settings.cube_snr_low, settings.cube_min_channels, settings.cube_min_beams)
+        limits = MaskLimits(
+            settings.cube_snr_high, settings.cube_snr_low, settings.cube_min_channels, settings.cube_min_beams, settings.cube_grow_beams,
+        )  # fmt: skip
         signal, noise, covered = find_line(cube, beam / pixel_scale if np.isfinite(beam) else _SMOOTH_PIXELS, limits)
         result = moments(
             cube, axis.velocity_kms, signal, noise.channel_rms, gain=noise.gain, correlation=noise.correlation,
