@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from astropy.wcs.utils import fit_wcs_from_points
 
 from tullyflow.cli import main
 
@@ -127,6 +128,48 @@ def test_a_distorted_header_and_a_far_reference_pixel_change_little(tmp_path, ca
     assert "the middle of the map is taken as the centre" in asked(capsys, path, "--json")[1]["messages"]
 
 
+def test_north_is_that_of_the_equator_whatever_the_header_uses(tmp_path, capsys):
+    wcs = WCS(sky())
+    x, y = (a.ravel() for a in np.meshgrid(np.linspace(0, SIZE[1] - 1, 5), np.linspace(0, SIZE[0] - 1, 5)))
+    galactic = fit_wcs_from_points((x, y), wcs.pixel_to_world(x, y).galactic, projection="TAN").to_header()
+    assert galactic["CTYPE1"] == "GLON-TAN"
+    path = write(tmp_path / "galactic.fits", ("V", velocity_field()), header=galactic)
+    _, row, _ = asked(capsys, path, "--json", "--centre", *CENTRE)
+    assert away(row["pa_deg"], PA) < 1.5
+
+
+def test_radio_velocities_become_optical_and_a_rest_frame_is_said(tmp_path, capsys):
+    header = sky()
+    header.update(CTYPE3="VRAD", SPECSYS="LSRK", VELREF=257)
+    path = write(tmp_path / "co.fits", ("V", velocity_field(v_sys=5000.0)), header=header)
+    _, row, _ = asked(capsys, path, "--json")
+    assert row["v_sys_kms"] == pytest.approx(5000 / (1 - 5000 / 299792.458), abs=2) and "made optical" in row["messages"]
+    assert "LSRK by their header: v_sys is not heliocentric" in row["messages"]
+
+
+def test_inverse_variances_and_other_units_of_the_error_are_understood(tmp_path, capsys):
+    velocity, err = velocity_field(), np.full(SIZE, 2.0)
+    err[:20] = 4.0
+    path = write(tmp_path / "map.fits", ("V", velocity), ("E", err), ("V_IVAR", err**-2.0), ("BAD_IVAR", np.where(err > 3, 0, err**-2.0)))
+    with fits.open(path, mode="append") as hdus:
+        hdus.append(fits.ImageHDU(err * 1000, name="METRES"))
+        hdus[-1].header["BUNIT"] = "m/s"
+    rows = {name: asked(capsys, path, "--json", "--hdu", "V", "--error-hdu", name)[1] for name in ("E", "V_IVAR", "BAD_IVAR", "METRES")}
+    for name in ("V_IVAR", "METRES"):
+        assert [rows[name][k] for k in ("pa_deg", "pa_err_deg", "n_spaxels")] == [
+            rows["E"][k] for k in ("pa_deg", "pa_err_deg", "n_spaxels")
+        ]
+    assert "inverse variances" in rows["V_IVAR"]["messages"] and "variances" not in rows["E"]["messages"]
+    assert rows["BAD_IVAR"]["n_spaxels"] == np.isfinite(velocity[20:]).sum()  # no weight is no value
+
+
+def test_a_guessed_centre_that_matters_is_said(tmp_path, capsys):
+    path = write(tmp_path / "off.fits", ("V", velocity_field()), header=sky(centre=(CENTRE[0] - 5, CENTRE[1] + 3)))
+    assert "The centre is a guess and matters" in asked(capsys, path, "--json")[1]["messages"]
+    told = asked(capsys, path, "--json", "--centre", *CENTRE)[1]
+    assert "guess" not in told["messages"] and away(told["pa_deg"], PA) < 1.5
+
+
 def test_nonsense_values_are_left_out(tmp_path, capsys):
     velocity = velocity_field()
     clean = asked(capsys, write(tmp_path / "clean.fits", ("V", velocity)), "--json")[1]
@@ -219,6 +262,30 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, field, capsys, monk
     assert not (tmp_path / "a.csv").exists()
 
 
+def test_bad_maps_of_a_table_are_flagged_one_by_one(tmp_path, capsys):
+    velocity, expected = velocity_field(), {}
+    bad = {
+        "bare": (velocity, fits.Header(), "NO_WCS"), "oblong": (velocity, sky(scale=(0.5, 0.8)), "NO_WCS"),
+        "constant": (np.full(SIZE, 87.3), None, "PA_FAILED"), "pixel": (np.full((1, 1), 87.3), None, "PA_FAILED"),
+        "inf": (np.full(SIZE, np.inf), None, "NO_VALID_PIXEL"), "huge": (np.full(SIZE, 1e20), None, "NO_VALID_PIXEL"),
+        "blank": (np.full(SIZE, -999.0), None, "NO_VALID_PIXEL"), "cube": (np.ones((4, 5, 6)), None, "MISSING_HDU"),
+    }  # fmt: skip
+    for name, (pixels, header, flag) in bad.items():
+        write(tmp_path / f"{name}.fits", ("V", pixels), header=header)
+        expected[name] = flag
+    write(tmp_path / "small.fits", ("E", np.ones((5, 6))))
+    write(tmp_path / "wrong.fits", ("V", velocity))
+    table = pd.DataFrame({"galaxy": [*bad, "wrong"]}).assign(velocity=lambda t: t.galaxy + ".fits", velocity_err="")
+    table.loc[table.galaxy == "wrong", "velocity_err"] = "small.fits"
+    table.to_csv(tmp_path / "galaxies.csv", index=False)
+    code, _, err = asked(capsys, "--catalogue", tmp_path / "galaxies.csv", "--out", tmp_path / "out.csv", "--blank", -999)
+    found = pd.read_csv(tmp_path / "out.csv").set_index("galaxy")
+    assert code == 0 and "Traceback" not in err and list(found.index) == list(table.galaxy)
+    for name, flag in {**expected, "wrong": "MISSING_HDU"}.items():
+        assert flag in found.loc[name, "flags"].split(",") and found.messages[name].rstrip().endswith("."), name
+        assert np.isnan(found.pa_deg[name]) or found.pa_err_deg[name] > 45, name
+
+
 @pytest.fixture
 def table(tmp_path):
     """Five galaxies: good, stars too, a file that is missing, one that is torn, one that does not turn."""
@@ -306,6 +373,17 @@ def test_moments_of_a_cube_are_written_whole_and_lead_to_its_axis(cube, tmp_path
     capsys.readouterr()
     _, row, _ = asked(capsys, made, "--hdu", "MOM1", "--error-hdu", "MOM1_ERR", "--json")
     assert away(row["pa_deg"], PA) < 2 and abs(row["v_sys_kms"] - 1180) < 4 * row["v_sys_err_kms"]
+
+
+def test_moments_of_an_lsr_cube_say_that_they_are_heliocentric(cube, tmp_path, capsys):
+    with fits.open(cube[0], mode="update") as hdus:
+        hdus[0].header["SPECSYS"] = "LSRK"
+    main(["moments", str(cube[0]), "--out", str(tmp_path)])
+    made = tmp_path / "toy-moments.fits"
+    assert fits.getheader(made, "MOM1")["SPECSYS"] == "HELIOCEN" and fits.getheader(made, "MOM1")["BMAJ"] == pytest.approx(1.5 / 3600)
+    capsys.readouterr()
+    _, row, _ = asked(capsys, made, "--hdu", "MOM1", "--error-hdu", "MOM1_ERR", "--json")
+    assert "LSR" not in row["messages"] and 1 < abs(row["v_sys_kms"] - 1180) < 20
 
 
 def test_the_spectrum_holds_the_cubes_flux(cube):

@@ -30,7 +30,7 @@ class Product:
 
     ``urls`` may be http(s), file, ``archive://HOST/PATH`` for archives without static addresses (found only under
     ``mirror``), or a service (``tap+https``, ``bulk+https``, ``private+https``). ``path`` is relative to the resources folder;
-    a FITS file must have ``hdus``, a table from a service ``columns``.
+    a FITS file must have ``hdus`` (names; ``A|B``: one of them, BINTABLE: any table), a CSV table ``columns``.
     """
 
     galaxy: str
@@ -48,10 +48,11 @@ class GalaxyMaps:
 
     Velocities in km/s (positive = receding, systemic not removed), intensity in ``intensity_unit``,
     ``dispersion_sq`` in km^2/s^2 with the instrument removed (may be negative), errors 1 sigma,
-    ``mask`` bits of ``flags.PIXEL``. ``centre`` is (x, y), 0-based pixels. NaN = no value. ``absolute``: velocities are cz
-    (zero at rest with us), so that what they show inside the galaxy is 1 + z too large; False where they are relative to
-    the galaxy's redshift and already in its rest frame. ``beam``: FWHM along its axes (arcsec) and position angle (deg, N through
-    E) of an elliptical beam, where the file says them; ``psf_fwhm_arcsec`` is one number for either.
+    ``mask`` bits of ``flags.PIXEL``. ``centre`` is (x, y), 0-based pixels; ``centre_guessed``: nobody said where it is.
+    NaN = no value. ``absolute``: velocities are cz (zero at rest with us), so that what they show inside the galaxy is 1 + z too
+    large; False where they are relative to the galaxy's redshift and already in its rest frame. ``beam``: FWHM along its axes
+    (arcsec) and position angle (deg, N through E) of an elliptical beam, where the file says them; ``psf_fwhm_arcsec`` is one
+    number for either.
     """
 
     galaxy: str
@@ -73,6 +74,7 @@ class GalaxyMaps:
     beam: tuple[float, float, float] | None = None
     fov_pixels: int = 0
     absolute: bool = False
+    centre_guessed: bool = False
     flags: int = 0
     messages: tuple[str, ...] = ()
     history: Mapping[str, str] = field(default_factory=dict)

@@ -37,7 +37,8 @@ def read_cube(path: Path, target: Mapping, settings: Settings, hdu: str | int = 
         pixel_scale_arcsec=cube.pixel_scale_arcsec, intensity=cube.intensity, intensity_err=cube.intensity_err,
         intensity_unit=cube.intensity_unit, dispersion_sq=cube.dispersion_sq, dispersion_sq_err=cube.dispersion_sq_err,
         psf_fwhm_arcsec=_beam(cube.beam_fwhm_arcsec, target), beam=cube.beam, fov_pixels=int(((cube.mask & BAD_VELOCITY) == 0).sum()),
-        absolute=True, flags=GALAXY.MOCK if mock else 0, messages=(*filter(None, [message]), *cube.messages), history=history,
+        absolute=True, centre_guessed=bool(message), flags=GALAXY.MOCK if mock else 0,
+        messages=(*filter(None, [message]), *cube.messages), history=history,
     )  # fmt: skip
 
 

@@ -6,18 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
+from tullyflow.conventions import optical_from_radio
 from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY, PIXEL
+from tullyflow.maps.spectral_axis import sky_axes, velocity_frame
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps
 from tullyflow.surveys.cubes import centre_from_position
-from tullyflow.surveys.fits_images import beam_of, celestial_wcs, image, image_hdu, open_fits, path_of, pixel_scale_arcsec, sky_wcs
+from tullyflow.surveys.fits_images import beam_of, celestial_wcs, image, image_hdu, open_fits, path_of, sky_wcs
 
 __all__ = ["ABSOLUTE", "noise_of_intensity", "read_maps"]
 
 log = logging.getLogger("tullyflow")
 
-_VELOCITIES = ("dispersion", "dispersion_err", "stellar_velocity", "stellar_velocity_err")
+_OF_THE_LINE = ("velocity_err", "dispersion", "dispersion_err")  # of the same spectra as the velocities
+_VELOCITIES = (*_OF_THE_LINE, "stellar_velocity", "stellar_velocity_err")
 _LARGEST_KMS = 1e5  # beyond this a value is no velocity of a galaxy
 _ABSOLUTE_KMS = 600.0  # a median |velocity| above it is a systemic velocity, not a map's own zero point
 ABSOLUTE = "Velocities are absolute (cz): divided by 1 + v_sys/c."
@@ -32,7 +35,8 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
     the photometry must describe a disc (INTENSITY_FROM_PHOTOMETRY), else NO_PHOTOMETRY. An intensity without errors takes
     the noise its negative pixels show, where there are enough of them; else pixels without flux are LOW_SNR. The dispersion is
     taken as free of the instrument.
-    Velocities whose median |v| is above 600 km/s are absolute (cz); smaller ones count as relative to the galaxy's redshift.
+    Velocities whose median |v| is above 600 km/s are absolute (cz; radio ones by VRAD or VELREF are made optical); smaller ones
+    count as relative to the galaxy's redshift. Sky axes are in ICRS, whatever the header's.
     The field of view is unknown: ``fov_pixels`` counts the pixels with a velocity. Without ``sky_needed`` a map whose header has
     no usable sky axes has ``wcs`` None and a NaN pixel scale, and a sentence says so.
     Raises `DataError`: MISSING_FILE, UNREADABLE_FILE, MISSING_HDU (extension absent, or maps of different size), NO_WCS.
@@ -46,11 +50,15 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
     velocity[np.abs(velocity) > _LARGEST_KMS] = np.nan
 
     absolute = bool(np.isfinite(velocity).any() and np.nanmedian(np.abs(velocity)) > _ABSOLUTE_KMS)
+    stretch = 1.0
     if absolute:
-        messages.append(ABSOLUTE)
+        velocity, stretch, said = _optical(velocity, header)
+        messages += [*said, ABSOLUTE]
 
     def further(name: str) -> np.ndarray | None:
-        return _optional(name, velocity.shape, paths, row, galaxy, settings)
+        pixels, said = _optional(name, velocity.shape, paths, row, galaxy, settings, factor)
+        messages.extend(said)
+        return pixels * stretch if pixels is not None and name in _OF_THE_LINE else pixels
 
     velocity_err = further("velocity_err")
     if velocity_err is None:
@@ -58,7 +66,7 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
         flags |= GALAXY.NO_ERROR_MAP
         messages.append(f"No velocity errors: {settings.maps.velocity_err_default:g} km/s everywhere.")
     else:
-        velocity_err = np.where(velocity_err > 0, velocity_err * factor, np.nan)
+        velocity_err = np.where(velocity_err > 0, velocity_err, np.nan)
     try:
         wcs, scale = _sky(header, row, target, velocity.shape, path)
     except DataError as err:
@@ -68,8 +76,8 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
         messages.append(str(err))
     if wcs is not None and "CTYPE1" not in header:
         messages.append(f"No sky axes in the file: north up, east left and {scale:g} arcsec pixels assumed (pixel_scale_arcsec).")
-    centre, said = _centre(wcs, row, target, velocity.shape)
-    messages += [said] if said else []
+    centre, guessed = _centre(wcs, row, target, velocity.shape)
+    messages += [guessed] if guessed else []
 
     intensity = further("intensity")
     intensity_err = further("intensity_err")
@@ -99,7 +107,7 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
         dispersion_sq_err=None if dispersion is None or dispersion_err is None else 2 * dispersion * dispersion_err,
         stellar_velocity=stellar, stellar_velocity_err=further("stellar_velocity_err"),
         psf_fwhm_arcsec=_beam(header, target), beam=beam_of(header), fov_pixels=int(np.isfinite(velocity).sum()), absolute=absolute,
-        flags=flags, messages=tuple(messages), history={"FILE": Path(row["velocity"]).name},
+        centre_guessed=bool(guessed), flags=flags, messages=tuple(messages), history={"FILE": Path(row["velocity"]).name},
     )  # fmt: skip
 
 
@@ -126,14 +134,56 @@ def _read(paths, name: str, row: Mapping, galaxy: str, settings: Settings):
     return pixels, header, path, mock
 
 
-def _optional(name: str, shape: tuple[int, int], paths, row: Mapping, galaxy: str, settings: Settings) -> np.ndarray | None:
-    """A further map, or None where the row names none; velocities and dispersions are brought to km/s."""
+def _optional(
+    name: str, shape: tuple[int, int], paths, row: Mapping, galaxy: str, settings: Settings, factor: float
+) -> tuple[np.ndarray | None, list[str]]:
+    """A further map, or None where the row names none, and what should be said of it.
+
+    Velocities and dispersions are brought to km/s, errors of velocities without a unit by the ``factor`` of their map. Variances
+    and inverse variances, known by HDUCLAS3 or the extension's name, become errors.
+    """
     if _source(paths, name, row, galaxy) is None:
-        return None
+        return None, []
     pixels, header, path, _ = _read(paths, name, row, galaxy, settings)
     if pixels.shape != shape:
         raise DataError(GALAXY.MISSING_HDU, f"{path.name}: {name} has {pixels.shape} pixels, the velocity {shape}.")
-    return pixels * (_to_kms(header)[0] if name in _VELOCITIES else 1.0)
+    said = ""
+    if name.endswith("_err"):
+        pixels, said = _standard_deviation(pixels, header)
+    if name not in _VELOCITIES:
+        return pixels, [said] if said else []
+    own, unknown = _to_kms(header)
+    return pixels * (factor if said or (unknown and name == "velocity_err") else own), [said] if said else []
+
+
+def _standard_deviation(pixels: np.ndarray, header) -> tuple[np.ndarray, str]:
+    """Errors, of variances or their inverses where HDUCLAS3 or the extension's name says that these they are; and a sentence then."""
+    kind, name = (str(header.get(key, "")).upper() for key in ("HDUCLAS3", "EXTNAME"))
+    inverse = kind == "INVMSE" or name.endswith("IVAR")
+    if not (inverse or kind == "MSE" or name.endswith(("_VAR", "VARIANCE"))):
+        return pixels, ""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        err = pixels ** (-0.5 if inverse else 0.5)
+    err[~np.isfinite(err)] = np.nan
+    what = "inverse variances" if inverse else "variances"
+    return err, f"{name or 'The errors'}: {what} by the header, made standard deviations."
+
+
+def _optical(velocity: np.ndarray, header) -> tuple[np.ndarray, float, list[str]]:
+    """Absolute velocities as cz, what their differences were stretched by, and what the header says of convention and rest frame."""
+    said, name, stretch = [], "The velocities", 1.0
+    frame = velocity_frame(header, 3)
+    if str(header.get("CTYPE3", "")).upper().startswith("VRAD") or _number(header.get("VELREF")) > 256:
+        typical = float(np.nanmedian(velocity))
+        velocity, stretch = optical_from_radio(velocity), float((optical_from_radio(typical) / typical) ** 2)
+        said.append(f"{name} are radio ones by their header: made optical (cz), {float(np.nanmedian(velocity)) - typical:+.1f} km/s.")
+    if frame in ("LSRK", "LSRD", "TOPOCENT"):
+        said.append(f"{name} are {frame} by their header: v_sys is not heliocentric.")
+    return velocity, stretch, said
+
+
+def _number(value) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _to_kms(header) -> tuple[float, list[str]]:
@@ -155,8 +205,8 @@ def _sky(header, row: Mapping, target: Mapping, shape: tuple[int, int], path: Pa
     if "CTYPE1" not in header and scale > 0:
         middle = (row.get("x_centre", (shape[1] - 1) / 2), row.get("y_centre", (shape[0] - 1) / 2))
         return sky_wcs(float(target.get("ra_deg", np.nan)), float(target.get("dec_deg", np.nan)), scale, middle), scale
-    wcs = celestial_wcs(header, path)
-    return wcs, pixel_scale_arcsec(wcs)
+    celestial_wcs(header, path)
+    return sky_axes(header, path.name)  # in ICRS: north of a Galactic header is not the pole of the Galaxy
 
 
 def _centre(wcs, row: Mapping, target: Mapping, shape: tuple[int, int]) -> tuple[tuple[float, float], str]:

@@ -62,7 +62,7 @@ class KinematicAxes:
     """Axis of the gas, and of the stars where there is a map of theirs (else None).
 
     ``sky`` holds the unit pixel vectors (x, y) of north and east, None where they are not known. ``flags`` are bits of
-    ``flags.GALAXY``. Angles that could not be found are NaN.
+    ``flags.GALAXY``. Angles that could not be found are NaN. ``beam``: FWHM of both axes (arcsec) and position angle (deg).
     """
 
     galaxy: str
@@ -72,6 +72,7 @@ class KinematicAxes:
     pixel_scale_arcsec: float
     flags: int
     messages: tuple[str, ...]
+    beam: tuple[float, float, float] | None = None
 
     def row(self) -> dict:
         """Columns of ``tables.AXES``, ``STELLAR_AXES`` and ``AXES_LAST``."""
@@ -175,6 +176,8 @@ def find_axes(maps: GalaxyMaps, settings: Settings, *, north_up: bool = False, f
     if gas.fit.flags:
         bits |= gas.fit.flags
         messages.append(f"Position angle: {gas.fit.message}.")
+    if maps.centre_guessed and counts.kept and not fit_centre:
+        messages += _centre_matters(gas, maps)
     stars = None
     if maps.stellar_velocity is not None:
         err = limits.velocity_err_default if maps.stellar_velocity_err is None else maps.stellar_velocity_err
@@ -182,7 +185,28 @@ def find_axes(maps: GalaxyMaps, settings: Settings, *, north_up: bool = False, f
         stars = axis(maps.stellar_velocity, err, good & ((mask & (PIXEL.NO_COVERAGE | PIXEL.FOREGROUND | PIXEL.DO_NOT_USE)) == 0))
         if stars.fit.flags:
             messages.append(f"Position angle of the stars: {stars.fit.message}.")
-    return KinematicAxes(maps.galaxy, gas, stars, sky, maps.pixel_scale_arcsec, bits, tuple(messages))
+    width = maps.psf_fwhm_arcsec
+    beam = maps.beam or ((width, width, 0.0) if np.isfinite(width) else None)
+    return KinematicAxes(maps.galaxy, gas, stars, sky, maps.pixel_scale_arcsec, bits, tuple(messages), beam)
+
+
+def _centre_matters(axis: Axis, maps: GalaxyMaps) -> list[str]:
+    """A sentence where another guess of the centre, the middle of the valid pixels, changes the result by more than 3 sigma."""
+    rows, columns = np.nonzero(axis.valid)
+    middle = (float(columns.mean()), float(rows.mean()))
+    fit, other = axis.fit, fit_position_angle(axis.velocity, maps.velocity_err, axis.valid, middle)
+    turn, _ = misalignment(fit.image_angle_deg, 0.0, other.image_angle_deg, 0.0)
+    shift = other.v_sys_kms - fit.v_sys_kms
+    if turn > 3 * fit.err_deg or abs(shift) > 3 * fit.v_sys_err_kms:
+        found = f"the axis turns by {turn:.1f} deg and v_sys changes by {shift:+.1f} km/s"
+    elif np.isfinite(other.image_angle_deg) and not np.isfinite(fit.image_angle_deg):
+        found = "there is an axis"
+    else:
+        return []
+    return [
+        f"The centre is a guess and matters: about the middle of the valid pixels ({middle[0]:.1f}, {middle[1]:.1f}) {found}; give "
+        "--centre (a table: x_centre and y_centre, or ra_deg and dec_deg)."
+    ]
 
 
 def _sky(maps: GalaxyMaps, north_up: bool):
@@ -207,15 +231,15 @@ def words(axes: KinematicAxes) -> str:
     row = axes.row()
     lines = [
         axes.galaxy,
-        f"  PA       {_value(row['pa_deg'], row['pa_err_deg'], 'deg')}, N through E to the receding side",
+        f"  PA       {_value(row['pa_deg'], row['pa_err_deg'], 'deg, N through E to the receding side')}",
         f"  v_sys    {_value(row['v_sys_kms'], row['v_sys_err_kms'], 'km/s')}",
         f"  spaxels  {row['n_spaxels']}",
     ]
     if axes.sky is None:
-        lines[1] = f"  axis     {_value(row['image_angle_deg'], row['pa_err_deg'], 'deg')}, from +x towards +y to the receding side"
+        lines[1] = f"  axis     {_value(row['image_angle_deg'], row['pa_err_deg'], 'deg, from +x towards +y to the receding side')}"
     if axes.stars is not None:
         lines.insert(2, f"  stars    {_value(row.get('pa_stellar_deg'), row.get('pa_stellar_err_deg'), 'deg')}")
-        lines.insert(3, f"  delta    {_value(row.get('delta_pa_deg'), row.get('delta_pa_err_deg'), 'deg')}, between gas and stars")
+        lines.insert(3, f"  delta    {_value(row.get('delta_pa_deg'), row.get('delta_pa_err_deg'), 'deg, between gas and stars')}")
     lines.append(f"  flags    {row['flags'] or 'none'}")
     sentences = [flag.sentence for flag in GALAXY.set_in(axes.flags)]
     return "\n".join([*lines, *(f"    {said}" for said in (*sentences, *axes.messages))])
@@ -226,6 +250,6 @@ def _value(value: float | None, err: float | None, unit: str) -> str:
     if value is None or not np.isfinite(value):
         return "not defined"
     if err is None or not (np.isfinite(err) and err > 0):
-        return f"{value:.1f} {unit} (error not defined)"
+        return f"{value:.1f} {unit}; error not defined"
     digits = int(np.clip(1 - np.floor(np.log10(err)), 0, 3))
     return f"{value:.{digits}f} +- {err:.{digits}f} {unit}"

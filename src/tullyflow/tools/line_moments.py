@@ -108,9 +108,14 @@ def _write(out: Path, found: CubeMoments, header: fits.Header, limits: Maps, sou
         "DISPERSION": (dispersion, dispersion_err, "km/s"),
     }
     sky = found.wcs.to_header()
-    for key in ("BMAJ", "BMIN", "BPA", "OBJECT"):
-        if key in header:
-            sky[key] = header[key]
+    sky.remove("SPECSYS", ignore_missing=True)
+    if "OBJECT" in header:
+        sky["OBJECT"] = header["OBJECT"]
+    if found.beam is not None:
+        major, minor, angle = found.beam
+        sky.update(BMAJ=major / 3600, BMIN=minor / 3600, BPA=angle)
+    frame = dict(found.history)["VELFRAME"]
+    frame = "HELIOCEN" if frame in ("LSRK", "LSRD") else frame  # moments_from_cube has brought these to the Sun
     if np.isfinite(found.beam_fwhm_arcsec):
         sky["BEAMFWHM"] = (found.beam_fwhm_arcsec, "arcsec, geometric mean of the beam's axes")
     made = [
@@ -131,6 +136,8 @@ def _write(out: Path, found: CubeMoments, header: fits.Header, limits: Maps, sou
         for suffix, pixels in (("", image), ("_ERR", err)):
             hdu = fits.ImageHDU(pixels.astype(np.float32), sky, name=name + suffix)
             hdu.header["BUNIT"] = unit
+            if name == "MOM1" and frame.isupper():
+                hdu.header["SPECSYS"] = (frame, "velocities are optical, cz")
             hdus.append(hdu)
     hdus.append(fits.ImageHDU(found.mask, sky, name="MASK"))
     for flag in PIXEL:

@@ -6,13 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 
 from tullyflow import flags
 from tullyflow.errors import DataError
 from tullyflow.maps.moments import CubeMoments
 from tullyflow.maps.orientation import image_axes
-from tullyflow.report.figures.axis import draw_compass
+from tullyflow.report.figures.sky_marks import draw_sky_marks, draw_values, frame_valid
 from tullyflow.report.figures.style import FIT, INTENSITY_MAP, OKABE_ITO, VELOCITY_MAP, house_style, new_figure, round_limit
 
 if TYPE_CHECKING:
@@ -20,14 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_moments"]
 
-_MASKED = "#ececec"
-
 
 def plot_moments(name: str, found: CubeMoments, spectrum: "LineSpectrum") -> Figure:
     """Draw intensity (its square root), velocity about its flux-weighted mean, and dispersion; below them spectrum and noise.
 
-    Grey pixels have no velocity; the circle is the beam. The band of the spectrum is 1 sigma. A good figure has a velocity
-    map without speckles, a spectrum that goes to zero at both ends, and noise that does not rise where the line is.
+    Grey pixels have no velocity; the ellipse is the beam. The band of the spectrum is 1 sigma. A good figure has a velocity map
+    without speckles, a spectrum that goes to zero at both ends, and noise that does not rise where the line is.
     """
     valid = (found.mask & flags.BAD_VELOCITY) == 0
     middle = float(np.average(found.velocity[valid], weights=found.intensity[valid]))
@@ -40,13 +37,13 @@ def plot_moments(name: str, found: CubeMoments, spectrum: "LineSpectrum") -> Fig
         figure = new_figure(11.0, 7.0)
         grid = figure.add_gridspec(3, 3, height_ratios=(3.4, 1.7, 0.9))
         panels = [figure.add_subplot(grid[0, k]) for k in range(3)]
-        _map(figure, panels[0], np.where(valid, found.intensity, np.nan), f"{name}: intensity", found.intensity_unit,
+        _map(figure, panels[0], np.where(valid, found.intensity, np.nan), f"{name}: intensity ({found.intensity_unit})",
              cmap=INTENSITY_MAP, norm=PowerNorm(0.5, 0, float(np.nanmax(found.intensity)), clip=True))  # fmt: skip
-        _map(figure, panels[1], speed, f"velocity about {middle:.1f} km/s", "km/s", cmap=VELOCITY_MAP, vmin=-limit, vmax=limit)
-        _map(figure, panels[2], dispersion, "dispersion", "km/s", cmap=INTENSITY_MAP, vmin=0, vmax=top)
+        _map(figure, panels[1], speed, f"velocity about {middle:.1f} km/s", cmap=VELOCITY_MAP, vmin=-limit, vmax=limit)
+        _map(figure, panels[2], dispersion, "dispersion (km/s)", cmap=INTENSITY_MAP, vmin=0, vmax=top)
         for panel in panels:
-            _frame(panel, valid)
-        _corner(panels[0], found, valid)
+            frame_valid(panel, valid)
+        draw_sky_marks(panels[0], valid, _sky(found, valid), found.pixel_scale_arcsec, found.beam or _circle(found))
         spectral, noise = figure.add_subplot(grid[1, :]), figure.add_subplot(grid[2, :])
         _draw_spectrum(spectral, spectrum, middle)
         unit = found.intensity_unit.removesuffix("km/s").strip()
@@ -54,36 +51,28 @@ def plot_moments(name: str, found: CubeMoments, spectrum: "LineSpectrum") -> Fig
         noise.set(xlabel="velocity, optical (km/s)", ylabel=f"noise\n({unit})")
         noise.set_ylim(0, 1.3 * float(np.nanmax(found.noise.channel_rms)))
         noise.sharex(spectral)
+        spectral.set_xlim(*np.sort(spectrum.velocity_kms[[0, -1]]))
         spectral.tick_params(labelbottom=False)
+        figure.align_ylabels([spectral, noise])
     return figure
 
 
-def _map(figure: Figure, panel: Axes, image, title: str, unit: str, **look) -> None:
-    panel.set(xticks=[], yticks=[], facecolor=_MASKED)
-    panel.spines[:].set_visible(False)
+def _map(figure: Figure, panel: Axes, image, title: str, **look) -> None:
+    draw_values(figure, panel, image, "", **look)
     panel.set_title(title)
-    bar = figure.colorbar(panel.imshow(image, origin="lower", interpolation="nearest", **look), ax=panel, shrink=0.85, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.set_label(unit, fontsize=8)
 
 
-def _frame(panel: Axes, valid) -> None:
-    rows, columns = np.nonzero(valid)
-    half = max(np.ptp(columns), np.ptp(rows)) / 2 + 3
-    x, y = (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
-    panel.set(xlim=(x - half, x + half), ylim=(y - half, y + half))
+def _circle(found: CubeMoments) -> tuple[float, float, float] | None:
+    width = found.beam_fwhm_arcsec
+    return (width, width, 0.0) if np.isfinite(width) else None
 
 
-def _corner(panel: Axes, found: CubeMoments, valid) -> None:
+def _sky(found: CubeMoments, valid):
     rows, columns = np.nonzero(valid)
     try:
-        draw_compass(panel, *image_axes(found.wcs, (float(columns.mean()), float(rows.mean()))))
+        return image_axes(found.wcs, (float(columns.mean()), float(rows.mean())))
     except DataError:  # oblong pixels: the map is shown without directions
-        return
-    radius = found.beam_fwhm_arcsec / found.pixel_scale_arcsec / 2
-    if np.isfinite(radius):
-        (_, right), (bottom, _) = panel.get_xlim(), panel.get_ylim()
-        panel.add_patch(Circle((right - 1.4 * radius, bottom + 1.4 * radius), radius, facecolor="none", edgecolor=FIT, linewidth=1.0))
+        return None
 
 
 def _draw_spectrum(panel: Axes, spectrum: "LineSpectrum", middle: float) -> None:
