@@ -152,6 +152,16 @@ def test_a_sound_catalogue_raises_no_warning(drpall, configure, tmp_path, caplog
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize(("heavier", "best", "doubtful"), [(0.24, "salpeter", False), (0.04, "kroupa", True), (0.0, "chabrier", True)])
+def test_an_initial_mass_function_other_than_stated_shows(drpall, configure, tmp_path, caplog, heavier, best, doubtful):
+    table = pipe3d(tmp_path / "p.fits", log_mass=np.log10(MASS / 0.71**2) + heavier)
+    with caplog.at_level(logging.INFO, logger="tullyflow"):
+        targets(drpall, "DR15", configure(manga={"tables": ["pipe3d"]}, cosmology={"imf": "own"}), pipe3d=table)
+    (record,) = [r for r in caplog.records if "less those of NSA" in r.getMessage()]
+    assert f"{best} ({heavier:+.2f}) fits best, salpeter (+0.24) is stated" in record.getMessage()
+    assert (record.levelno == logging.WARNING) is doubtful
+
+
 def test_masses_follow_the_distances_the_catalogue_really_used(drpall, configure, tmp_path):
     settings = configure(manga={"masses": "pipe3d"})
     stated = targets(drpall, "DR17", settings, pipe3d=pipe3d(tmp_path / "p.fits", "DR17"))
@@ -219,24 +229,72 @@ def test_dapall_of_dr17_has_an_extension_per_daptype_and_dr15_a_column(drpall, c
     two = configure(manga={"tables": ["dapall", "pipe3d"]})
     kept = targets(drpall, "DR17", two, dapall=dr17, pipe3d=pipe3d(tmp_path / "p.fits", "DR17"))
     np.testing.assert_allclose(kept["log_ssfr"], -10.2)  # dust-corrected rates are never mixed with those that are not
+    without = pipe3d(tmp_path / "q.fits", "DR17", log_SFR_Ha=None)
+    none = targets(drpall, "DR17", two, dapall=dr17, pipe3d=without)
+    assert none[["log_sfr", "log_ssfr"]].isna().all().all()  # nor rates of one initial mass function with masses of another
+    own = targets(drpall, "DR17", configure(manga={"tables": ["dapall"]}, cosmology={"imf": "own"}), dapall=dr17)
+    np.testing.assert_allclose((own["log_sfr"] - frame["log_sfr"]).dropna(), 0.04)
+    np.testing.assert_allclose(own["log_ssfr"], frame["log_ssfr"])
+
+
+def hi_table(path, rows, **columns):
+    """HI-MaNGA: PLATEIFU, LOGMHI, SNR, WM50, EV of every row, and further columns (one value per row)."""
+    names = ("PLATEIFU", "LOGMHI", "SNR", "WM50", "EV")
+    listed = {name: [row[k] for row in rows] for k, name in enumerate(names)} | columns
+    return write(path, {"": {name: np.array(values) for name, values in listed.items()}})
+
+
+def read_hi(drpall, configure, path, **keys):
+    return targets(drpall, "DR17", configure(manga={"tables": ["hi"]}, **keys), hi=path)
 
 
 def test_hi_keeps_the_best_clean_detection_of_a_galaxy(drpall, configure, tmp_path):
-    rows = [  # plateifu, logMHI, snr, WM50, ev, confprob
-        (NAMES[0], 9.1, 4.0, 200.0, 3.0, 0.0), (NAMES[0], 9.3, 9.0, 240.0, 2.0, 0.0), (NAMES[1], -999.0, -999.0, -999.0, -999.0, 0.0),
-        (NAMES[2], 9.9, 20.0, 400.0, 2.0, 0.6), (NAMES[3], 9.5, 6.0, -999.0, 2.0, 0.05),
-    ]  # fmt: skip
-    names = ("PLATEIFU", "LOGMHI", "SNR", "WM50", "EV", "CONFPROB")
-    hi = write(tmp_path / "hi.fits", {"": {name: np.array([row[k] for row in rows]) for k, name in enumerate(names)}})
-    frame = targets(drpall, "DR17", configure(manga={"tables": ["hi"]}), hi=hi)
+    rows = [(NAMES[0], 9.1, 4.0, 200.0, 3.0), (NAMES[0], 9.3, 9.0, 240.0, 2.0), (NAMES[1], -999.0, -999.0, -999.0, -999.0),
+            (NAMES[2], 9.9, 20.0, 400.0, 2.0), (NAMES[3], 9.5, 6.0, -999.0, 2.0)]  # fmt: skip
+    hi = hi_table(tmp_path / "hi.fits", rows, CONFPROB=[0, 0, 0, 0.6, 0.05])
+    frame = read_hi(drpall, configure, hi)
     assert frame["hi_width_kms"][0] == 240
     assert frame["hi_width_err_kms"][0] == 4
     assert frame["log_mgas"][0] == pytest.approx(9.3 + np.log10(1.36))
     assert frame.loc[[1, 2], ["log_mgas", "hi_width_kms"]].isna().all().all()
     assert np.isfinite(frame["log_mgas"][3])
     assert np.isnan(frame["hi_width_kms"][3])
-    at_h1 = targets(drpall, "DR17", configure(manga={"tables": ["hi"]}, cosmology={"h": 1.0}), hi=hi)
+    at_h1 = read_hi(drpall, configure, hi, cosmology={"h": 1.0})
     assert at_h1["log_mgas"][0] == pytest.approx(9.3 + np.log10(1.36) + 2 * np.log10(0.7))
+
+
+@pytest.mark.parametrize(
+    ("columns", "confused"),
+    [
+        ({"CONFPROB": [0.05, 0.3, 0.05, 0.3], "CONFLAG": [0, 0, 1, 1]}, [1, 3]),  # as in the archive's database
+        ({"conf_prob": [0.05, 0.3, 0.05, 0.3], "conflag": [0, 0, 1, 1]}, [1, 3]),  # as in the file v2_0_1
+        ({"conflag": [0, 0, 1, 1]}, [2, 3]),
+        ({"conf_prob": [0.05, -999, -999, np.nan], "conflag": [1, 0, 1, 1]}, [2, 3]),  # the flag where no probability is stated
+        ({}, []),
+    ],
+)
+def test_hi_of_a_shared_beam_is_left_out_whatever_the_file_calls_it(drpall, configure, tmp_path, caplog, columns, confused):
+    hi = hi_table(tmp_path / "hi.fits", [(NAMES[k], 9.5, 8.0, 210.0 + k, 2.0) for k in range(4)], **columns)
+    with caplog.at_level(logging.INFO, logger="tullyflow"):
+        frame = read_hi(drpall, configure, hi)
+    assert list(np.flatnonzero(frame["hi_width_kms"][:4].isna())) == confused
+    assert list(np.flatnonzero(frame["log_mgas"][:4].isna())) == confused
+    assert f"{len(confused)} confused" in caplog.text
+    assert ("cannot be told" in caplog.text) == (not columns)
+
+
+def test_mass_and_width_come_each_from_the_best_observation_that_has_them(drpall, configure, tmp_path, caplog):
+    rows = [(NAMES[0], 9.6, 20.0, -999.0, 5.0), (NAMES[0], 9.5, 9.0, 240.0, 3.0), (NAMES[1], 9.4, 7.0, -999.0, 4.0),
+            (NAMES[2], 9.2, 6.0, 180.0, -999.0)]  # fmt: skip
+    hi = hi_table(tmp_path / "hi.fits", rows, WP50=[-999, 250, -999, 190], WF50=[333, 260, 155, 200])
+    with caplog.at_level(logging.INFO, logger="tullyflow"):
+        frame = read_hi(drpall, configure, hi)
+    np.testing.assert_allclose(frame["log_mgas"][:3] - np.log10(1.36), [9.6, 9.4, 9.2])
+    np.testing.assert_array_equal(frame["hi_width_kms"][:3], [240, 155, 180])
+    np.testing.assert_array_equal(frame["hi_width_err_kms"][:3], [6, 8, np.nan])
+    assert list(frame["messages"][:3]) == ["", "The width of the HI line is WF50: there is no WM50.", ""]
+    assert (frame["flags"] == 0).all()
+    assert "1 widths are not WM50" in caplog.text
 
 
 def test_catalogues_asked_for_are_listed_and_pipe3d_has_both_spellings(configure):

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tullyflow.conventions import System, log_mass_to_light, log_to_system
+from tullyflow.conventions import System, log_mass_to_chabrier, log_mass_to_light, log_to_system
 from tullyflow.errors import CatalogueError, DataError
 from tullyflow.flags import GALAXY
 from tullyflow.settings import Settings
 from tullyflow.surveys.fits_images import open_fits
+from tullyflow.surveys.manga_hi import HI_COLUMNS, choose_detections
 from tullyflow.surveys.rows import add_flag, luminosity_distance_mpc
 
 __all__ = ["SYSTEMS", "merge_tables", "read_columns", "wanted_tables"]
@@ -31,9 +32,9 @@ SYSTEMS = {
     "hi": System("", 0.7, "HI-MaNGA data model: D = vopt / 70 km/s/Mpc (Masters+2019)"),
 }
 _HELIUM = 1.36  # gas mass over HI mass
-_CONFUSED = 0.1  # HI: likelier than this that another galaxy in the beam contributes
 _MIN_CHECKED = 10  # galaxies: a check on fewer says nothing
-_ELLIP_TOLERANCE, _PA_TOLERANCE_DEG, _MASS_TOLERANCE_DEX = 0.1, 20.0, 0.3
+_ELLIP_TOLERANCE, _PA_TOLERANCE_DEG = 0.1, 20.0
+_MASS_TOLERANCE_DEX = 0.12  # half of what Salpeter and Chabrier differ by
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ def read_columns(path: str | Path, wanted, extension: str = "", needed: tuple[st
 def merge_tables(frame: pd.DataFrame, catalogues: Mapping[str, Path], release: str, settings: Settings) -> None:
     """Fill in what the catalogues of ``manga.tables`` and ``manga.masses`` know, in place, and the mass-to-light ratios.
 
-    log_sfr from Pipe3D where that is asked for, else from dapall (Halpha in the field of view, not corrected for dust), never
-    mixed; log_ssfr from the SFR and the mass of the same catalogue, where that has both; log_age_yr light-weighted at R_e; log_ml
-    of log_mstar and abs_mag_r; log_mgas = 1.36 HI. Raises `CatalogueError` for an unreadable catalogue, and where
-    ``manga.masses: pipe3d`` has no Pipe3D catalogue.
+    log_sfr from Pipe3D where that came, else from dapall (Halpha in the field of view, not corrected for dust), never mixed;
+    log_ssfr from the SFR and the mass of Pipe3D, or from dapall's SFR and NSA's mass, on one initial mass function whatever
+    ``cosmology.imf`` says; log_age_yr light-weighted at R_e; log_ml of log_mstar and abs_mag_r; log_mgas = 1.36 HI.
+    Raises `CatalogueError` for an unreadable catalogue, and where ``manga.masses: pipe3d`` has no Pipe3D catalogue.
     """
     frame[["log_mstar_err", "log_sfr", "log_ssfr", "log_age_yr", "log_mgas", "hi_width_kms", "hi_width_err_kms"]] = np.nan
     fill = {"pipe3d": _add_pipe3d, "dapall": _add_dapall, "hi": _add_hi}
@@ -98,6 +99,9 @@ def merge_tables(frame: pd.DataFrame, catalogues: Mapping[str, Path], release: s
             if table == "pipe3d" and settings.manga.masses == "pipe3d":
                 raise CatalogueError(f"{where}: 'manga.masses: pipe3d' needs this catalogue, which was not fetched; or set masses: nsa.")
             log.warning("%s: not fetched: what it would say is left empty (not tested), nobody is excluded", where)
+            continue
+        if table == "dapall" and "pipe3d" in catalogues and "pipe3d" in wanted_tables(settings):
+            log.info("%s: not used: the SFR is Pipe3D's, or none", where)
             continue
         try:
             add(frame, Path(catalogues[table]), where, release, settings)
@@ -142,16 +146,13 @@ def _add_dapall(frame: pd.DataFrame, path: Path, where: str, release: str, setti
         found = ", ".join(sorted(set(columns["daptype"]))[:6])
         log.warning("%s: no row of daptype %s (found %s): left empty", where, daptype, found or "none")
         return
-    if frame["log_sfr"].notna().any():
-        log.info("%s: the SFR of Pipe3D is kept", where)
-        return
     keep = columns["daptype"] == daptype if "daptype" in columns else np.ones(len(_plate_ifus(columns, path)), dtype=bool)
     rates = pd.Series(columns["sfr_tot"][keep].astype(float), index=_plate_ifus(columns, path)[keep])
     sfr = rates[~rates.index.duplicated()].reindex(frame["galaxy"]).to_numpy()
     log.info("%s: SFR of %d of %d galaxies (not corrected for dust)", where, int((sfr > 0).sum()), len(frame))
     log_sfr = np.log10(sfr, out=np.full(len(sfr), np.nan), where=sfr > 0)
     frame["log_sfr"] = log_to_system(log_sfr, SYSTEMS["dapall"], settings.cosmology.h, settings.cosmology.imf)
-    frame["log_ssfr"] = frame["log_sfr"] - frame["log_mstar"]
+    frame["log_ssfr"] = log_to_system(log_sfr, SYSTEMS["dapall"], settings.cosmology.h, SYSTEMS["nsa"].imf) - frame["log_mstar"]
 
 
 _PIPE3D = ("log_mass", "e_log_mass", "log_sfr_ha", "age_lw_re_fit", "re_arc", "pa", "ellip", "dl", "da", "qcflag")
@@ -164,7 +165,7 @@ def _add_pipe3d(frame: pd.DataFrame, path: Path, where: str, release: str, setti
     h, imf = settings.cosmology.h, settings.cosmology.imf
     log_mass = log_to_system(table.get("log_mass", low=4, high=14), system, h, imf)
     log_sfr = log_to_system(table.get("log_sfr_ha", low=-12, high=5), system, h, imf)
-    _compare_masses(log_to_system(table.get("log_mass", low=4, high=14), system, h), frame, where)
+    _compare_masses(log_to_system(table.get("log_mass", low=4, high=14), system, h, "own"), system.imf, frame, where)
     if settings.manga.masses == "pipe3d":
         if not np.isfinite(log_mass).any() and len(frame):
             raise CatalogueError(f"{path}: no stellar mass of any target (column log_mass); or set 'manga.masses: nsa'.")
@@ -218,17 +219,26 @@ def _h_of_distances(table: _Table, frame: pd.DataFrame, settings: Settings) -> f
     return h.get("dl", stated)
 
 
-def _compare_masses(log_mass: np.ndarray, frame: pd.DataFrame, where: str) -> None:
-    """Say by how much the masses, once converted, differ from those of NSA (Chabrier): a wrong initial mass function shows."""
-    nsa = frame["log_mstar"].to_numpy()
-    both = np.isfinite(log_mass) & np.isfinite(nsa)
-    if both.sum() < _MIN_CHECKED:
+def _compare_masses(log_mass: np.ndarray, imf: str, frame: pd.DataFrame, where: str) -> None:
+    """Say which initial mass function fits the masses, as listed but for h, by those of NSA (Chabrier); warn where it is not ``imf``.
+
+    Kroupa and Chabrier differ by 0.04 dex, which is less than two catalogues of one galaxy agree to: only what is further than
+    0.12 dex from what ``imf`` says is warned of.
+    """
+    difference = log_mass - frame["log_mstar"].to_numpy()
+    difference = difference[np.isfinite(difference)]
+    if difference.size < _MIN_CHECKED:
         return
-    offset = float(np.median(log_mass[both] - nsa[both]))
-    said = "%s: its masses on a Chabrier IMF less those of NSA: median %+.2f dex of %d galaxies"
-    log.info(said, where, offset, int(both.sum()))
-    if abs(offset) > _MASS_TOLERANCE_DEX:
-        log.warning(f"{said}; check the IMF and h this catalogue states", where, offset, int(both.sum()))
+    offset = float(np.median(difference))
+    heavier = {name: 0.0 - float(log_mass_to_chabrier(0.0, name)) for name in ("salpeter", "kroupa", "chabrier")}
+    best = min(heavier, key=lambda name: abs(offset - heavier[name]))
+    doubtful = abs(offset - heavier[imf]) > _MASS_TOLERANCE_DEX
+    log.log(
+        logging.WARNING if doubtful else logging.INFO,
+        "%s: its masses less those of NSA: median %+.2f dex of %d galaxies; %s (%+.2f) fits best, %s (%+.2f) is stated%s",
+        where, offset, difference.size, best, heavier[best], imf, heavier[imf],
+        ": check the IMF and h of this catalogue" if doubtful else "",
+    )  # fmt: skip
 
 
 def _fill_photometry(table: _Table, frame: pd.DataFrame) -> None:
@@ -257,29 +267,11 @@ def _fill_photometry(table: _Table, frame: pd.DataFrame) -> None:
         add_flag(frame, absent, 0, f"{column} of Pipe3D.")
 
 
-_HI = ("plateifu", "logmhi", "snr", "wm50", "wp50", "ev", "confprob")
-
-
 def _add_hi(frame: pd.DataFrame, path: Path, where: str, release: str, settings: Settings) -> None:
-    """Gas mass and line width of the detections; of several observations of a galaxy the one with the highest peak S/N.
-
-    The error of the width is twice that of the line's centroid: both come from the same two edges. A width that another
-    galaxy in the beam may share (confprob > 0.1) is not used, nor is the mass.
-    """
-    columns = pd.DataFrame(read_columns(path, _HI, needed=("plateifu", "logmhi")))
-    detected = columns[(columns["logmhi"] > 4) & (columns["logmhi"] < 13)]
-    confused = detected["confprob"] > _CONFUSED if "confprob" in detected else np.zeros(len(detected), dtype=bool)
-    best = detected[~confused]
-    if "snr" in best:
-        best = best.sort_values("snr", ascending=False, kind="stable")
-    best = best.drop_duplicates("plateifu").set_index("plateifu").reindex(frame["galaxy"])
-    n = int(best["logmhi"].notna().sum())
-    log.info("%s: %d of %d galaxies detected; %d confused observations left out", where, n, len(frame), int(np.sum(confused)))
-    frame["log_mgas"] = log_to_system(best["logmhi"], SYSTEMS["hi"], settings.cosmology.h) + np.log10(_HELIUM)
-    width = next((best[name] for name in ("wm50", "wp50") if name in best), None)
-    if width is None:
-        log.warning("%s: no column WM50 or WP50: line widths are left empty", where)
-        return
-    frame["hi_width_kms"] = width.where(width > 0).to_numpy()
-    if "ev" in best:
-        frame["hi_width_err_kms"] = (2 * best["ev"]).where((best["ev"] > 0) & (width > 0)).to_numpy()
+    """Gas mass and line width of the detections (`manga_hi.choose_detections`)."""
+    rows = pd.DataFrame(read_columns(path, HI_COLUMNS, needed=("plateifu", "logmhi")))
+    found = choose_detections(rows, list(frame["galaxy"]), where)
+    frame["log_mgas"] = log_to_system(found.log_mhi, SYSTEMS["hi"], settings.cosmology.h) + np.log10(_HELIUM)
+    frame["hi_width_kms"], frame["hi_width_err_kms"] = found.width_kms, found.width_err_kms
+    other = (found.width_name != "") & (found.width_name != "wm50")
+    add_flag(frame, other, 0, [f"The width of the HI line is {name.upper()}: there is no WM50." for name in found.width_name])
