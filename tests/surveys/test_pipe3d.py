@@ -3,7 +3,10 @@
 No MaNGA cube was to be had: these are built from the data model. The same pipeline's product of CALIFA is real.
 """
 
+import logging
+
 import numpy as np
+import pandas as pd
 import pytest
 from astropy.io import fits
 
@@ -12,10 +15,11 @@ from tullyflow.errors import DataError, SettingsError
 from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.maps.galaxies import make_galaxy
 from tullyflow.maps.position_angle import fit_position_angle
+from tullyflow.maps.shards import build_shard
 from tullyflow.settings import parse_settings
 from tullyflow.surveys import manga
-from tullyflow.surveys.pipe3d import BLOCKS, decide_width
-from tullyflow.tables import TARGETS
+from tullyflow.surveys.pipe3d import BLOCKS, decide_width, odd_widths
+from tullyflow.tables import MANIFEST, TARGETS, conform, write_table
 
 N, SHAPE, Z, HALPHA = 57, (22, 26), 0.03, 45
 TARGET = {"galaxy": "9999-3701", "release": "DR15", "z": Z, "psf_fwhm_arcsec": 2.5}
@@ -129,6 +133,48 @@ def test_what_disp_is_follows_from_the_instrument(tmp_path, kind, factor):
     fixed = read(path, pipe3d_dispersion="sigma", pipe3d_instrument=60)
     np.testing.assert_allclose(fixed.dispersion_sq[INSIDE], (((SIGMA * factor) ** 2 - 60**2) * (1 + Z) ** 2)[INSIDE], rtol=2e-5)
     assert "disp of Pipe3D" not in " ".join(fixed.messages)
+
+
+def test_files_of_a_shard_that_say_different_things_of_disp_are_a_warning(tmp_path, caplog):
+    names = [f"9999-370{k}" for k in range(4)]
+
+    def rename(name):
+        def change(hdus):
+            hdus[0].header["PLATEIFU"] = name
+            if name == names[3]:
+                hdus["FLUX_ELINES"].data[4 * N + HALPHA][INSIDE] = 10  # too faint to decide
+
+        return change
+
+    row = {c.name: {"f": np.nan, "i": 0, "s": "", "b": False}[c.kind] for c in TARGETS}
+    row |= TARGET | {"survey": "manga", "axis_ratio": 0.6, "r_e_arcsec": 3.0}
+    write_table(tmp_path / "targets.parquet", pd.DataFrame([row | {"galaxy": name} for name in names]), TARGETS)
+    files = []
+    for name, factor in zip(names, (FWHM_PER_SIGMA, 1.0, FWHM_PER_SIGMA, 1.0), strict=True):
+        path = cube_file(tmp_path / f"{name}.fits", disp=SIGMA * factor * ANGSTROM, change=rename(name))
+        files.append({"galaxy": name, "product": "pipe3d_cube", "status": "ok", "path": str(path)})
+    write_table(tmp_path / "manifest.csv", conform(pd.DataFrame(files), MANIFEST), MANIFEST)
+
+    def build(**keys):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="tullyflow"):
+            return build_shard(tmp_path / "manifest.csv", tmp_path / "targets.parquet", settings(**keys), tmp_path / "maps.fits").galaxies
+
+    mixed = build()
+    assert "a standard deviation by 1 galaxies of this shard and a FWHM by 2" in caplog.text
+    assert "manga.pipe3d_dispersion" in caplog.text
+    np.testing.assert_array_equal((mixed["flags"] & GALAXY.QUALITY_WARNING) != 0, [False, True, False, False])
+    assert "set manga.pipe3d_dispersion" in mixed["messages"][1]
+    settled = build(pipe3d_dispersion="fwhm")
+    assert "pipe3d_dispersion" not in caplog.text
+    assert not (settled["flags"] & GALAXY.QUALITY_WARNING).any()
+
+
+def test_two_and_two_are_all_in_doubt():
+    marks, sentence = odd_widths(["sigma", "", "fwhm", "unknown"])
+    np.testing.assert_array_equal(marks, [True, False, True, False])
+    assert "by 1 galaxies" in sentence
+    assert odd_widths(["fwhm", "", "fwhm"])[1] == ""
 
 
 def test_without_bright_spaxels_the_dispersion_is_not_used(tmp_path):

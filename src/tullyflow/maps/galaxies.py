@@ -4,7 +4,7 @@ import struct
 import traceback
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +42,16 @@ _AXIS_RATIO_ERR = 0.03  # of the surveys' catalogues; one's own has a setting
 
 @dataclass(frozen=True)
 class MadeGalaxy:
-    """A galaxy's row (``tables.GALAXIES``), its stamp, the line for the log, and the traceback of an unexpected error."""
+    """A galaxy's row (``tables.GALAXIES``), its stamp, the line for the log, and the traceback of an unexpected error.
+
+    ``history`` is the reader's (`GalaxyMaps.history`), empty where nothing could be read.
+    """
 
     row: dict
     stamp: Stamp
     log: str
     trouble: str = ""
+    history: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Row:
@@ -99,7 +103,7 @@ def make_galaxy(target: Mapping, manifest: Mapping[str, Mapping], settings: Sett
         sentence = f"{type(err).__name__}: {' '.join(str(err).split())[:200]}."
         row.flag(GALAXY.UNREADABLE_FILE, sentence)
         return MadeGalaxy(row.finished(), empty_stamp(), f"{name}: no stamp: UNREADABLE_FILE: {sentence}", traceback.format_exc())
-    return MadeGalaxy(row.finished(), stamp, f"{name}: {line}")
+    return MadeGalaxy(row.finished(), stamp, f"{name}: {line}", history=maps.history)
 
 
 def _read(target: Mapping, manifest: Mapping[str, Mapping], settings: Settings) -> GalaxyMaps:

@@ -22,6 +22,8 @@ from tullyflow.flags import GALAXY
 from tullyflow.maps.galaxies import MadeGalaxy, make_galaxy
 from tullyflow.settings import Settings, select_sections
 from tullyflow.surveys import SURVEYS
+from tullyflow.surveys.pipe3d import odd_widths
+from tullyflow.surveys.rows import add_flag
 from tullyflow.tables import GALAXIES, MANIFEST, STAMP_HDUS, TARGETS, conform, read_table, whole_file
 
 __all__ = ["Shard", "build_shard", "read_shard"]
@@ -94,6 +96,10 @@ def _gather(made: list[MadeGalaxy]) -> Shard:
         dtype = np.int32 if name == "MASK" else np.float32
         stamps = [getattr(galaxy.stamp, name.lower()) for galaxy in made]
         images[name.lower()] = np.array(stamps, dtype=dtype).reshape(len(made), STAMP, STAMP)  # (galaxy, y, x)
+    odd, sentence = odd_widths([galaxy.history.get("DISPKIND", "") for galaxy in made])
+    if sentence:
+        log.warning(sentence)
+        add_flag(frame, odd, GALAXY.QUALITY_WARNING, sentence)
     return Shard(galaxies=conform(frame, GALAXIES, "GALAXIES"), **images)
 
 

@@ -6,11 +6,13 @@ checked in every file, and said.
 """
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from tullyflow.conventions import C_KMS, FWHM_PER_SIGMA
 from tullyflow.errors import DataError, SettingsError
@@ -20,7 +22,7 @@ from tullyflow.surveys import GalaxyMaps
 from tullyflow.surveys.fits_images import celestial_wcs, image, image_hdu, open_fits, pixel_scale_arcsec
 from tullyflow.surveys.manga_header import centre_of, check_galaxy, file_flags, psf_of
 
-__all__ = ["BLOCKS", "decide_width", "line_planes", "read_pipe3d"]
+__all__ = ["BLOCKS", "decide_width", "line_planes", "odd_widths", "read_pipe3d"]
 
 BLOCKS = ("flux", "vel", "disp", "ew", "e_flux", "e_vel", "e_disp", "e_ew")
 _LINES = {  # the DAP's name: names in Pipe3D (air), wavelength in Angstrom, plane of n = 57 lines
@@ -212,3 +214,18 @@ def decide_width(width_kms: np.ndarray, instrument_kms: float, setting: str = "a
     word = {"fwhm": "a FWHM", "sigma": "a standard deviation"}[kind]
     return kind, (f"disp of Pipe3D taken as {word}: 16th percentile {low:.0f} km/s, instrument {instrument_kms:.0f} km/s (sigma); "
                   "manga.pipe3d_dispersion fixes it.")  # fmt: skip
+
+
+def odd_widths(kinds: Sequence[str]) -> tuple[NDArray[np.bool_], str]:
+    """Mark the galaxies whose widths `decide_width` took for something else than most galaxies', and say so: (marks, sentence).
+
+    ``kinds`` (galaxy,): sigma, fwhm, or anything else where nothing was decided. All files of a release hold the same. All are marked where
+    both are equally many; none, with "", where they agree.
+    """
+    counts = Counter(kind for kind in kinds if kind in ("sigma", "fwhm"))
+    if len(counts) < 2:
+        return np.zeros(len(kinds), dtype=bool), ""
+    few = min(counts.values())
+    sentence = (f"disp of Pipe3D is a standard deviation by {counts['sigma']} galaxies of this shard and a FWHM by {counts['fwhm']}; "
+                "it is one of them for a whole release: set manga.pipe3d_dispersion to the one.")  # fmt: skip
+    return np.array([counts.get(kind) == few for kind in kinds]), sentence
