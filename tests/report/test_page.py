@@ -11,6 +11,7 @@ from tullyflow.errors import RelationError
 from tullyflow.flags import GALAXY
 from tullyflow.relation.record import read_record
 from tullyflow.report.gallery import build_gallery, card_caption, select_galaxies
+from tullyflow.report.linewidths import width_sentence
 from tullyflow.report.page import build_report
 from tullyflow.report.sections import flow_listing
 from tullyflow.report.summary import at_bounds, count_galaxies, headline, stage_costs
@@ -147,6 +148,24 @@ def test_missing_pieces_are_said_in_a_sentence(finished_run, tmp_path):
         assert sentence in words, sentence
     assert "MOCK." not in words and "closure" not in outline.ids
     assert (page.parent / "figures").is_dir(), "the workflow declares this folder"
+
+
+def test_hi_widths_are_compared_with_the_velocities_where_five_galaxies_have_both(sample, finished_run, tmp_path):
+    sample = sample.copy()
+    rows = sample.index[sample["used"]][:6]
+    sin_i = np.sin(np.radians(sample.loc[rows, "inclination_used_deg"]))
+    sample.loc[rows, "hi_width_kms"] = 2 * sample.loc[rows, "v_max_kms"] * sin_i * 10 ** np.array([0.02, 0.02, 0.02, 0.02, 0.02, 0.3])
+    out = sample.index[~sample["used"]][0]
+    sample.loc[out, "hi_width_kms"] = 4000.0  # not of the relation
+    assert "log W / (2 v_max sin i) has a median of +0.020 dex" in width_sentence(sample, "v_max")
+    assert "in 6 galaxies" in width_sentence(sample, "v_max")
+    assert "median of +0.086 dex" in width_sentence(sample, "v_22")  # V_22 is 0.86 V_max: 0.0655 dex more
+    write_table(tmp_path / "sample.parquet", sample, SAMPLE)
+    few = _arguments(finished_run) | {"relation_paths": [], "models_paths": [], "maps_paths": [], "network_dirs": []}
+    page = build_report(tmp_path / "sample.parquet", out_dir=tmp_path, **few).read_text()
+    assert "HI line widths" in page
+    sample.loc[rows[:2], "hi_width_kms"] = np.nan
+    assert width_sentence(sample, "v_max") == ""
 
 
 def test_an_empty_sample_still_makes_a_page(finished_run, sample, tmp_path):

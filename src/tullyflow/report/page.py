@@ -27,6 +27,7 @@ from tullyflow.report.figures.relation import METHOD_WORDS, RELATION_WORDS, VELO
 from tullyflow.report.figures.style import palette_png, save_figure, survey_style
 from tullyflow.report.figures.training import clock, plot_training, read_history
 from tullyflow.report.gallery import build_gallery
+from tullyflow.report.linewidths import width_sentence
 from tullyflow.report.releases import news_listing, news_sentences, published_listing, training_releases
 from tullyflow.report.sections import (
     bound_listing,
@@ -150,6 +151,9 @@ def _check_pictures(sample: pd.DataFrame, settings: "Settings", folder: Path) ->
         caption = "What the asymmetric drift correction added; warm gas in slow discs moves most."
         figure = plot_drift(corrections, VELOCITY_WORDS[velocity])
         pictures.append(_picture(figure, folder / "drift", corrections, "Histogram of asymmetric drift corrections", caption))
+    widths = width_sentence(sample, velocity)
+    if widths:
+        notes.append(widths)
     return pictures, notes
 
 
