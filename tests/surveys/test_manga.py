@@ -51,21 +51,42 @@ def test_errors_are_one_over_the_root_of_the_inverse_variance(maps_file, configu
     np.testing.assert_allclose(maps.dispersion_sq_err, 2 * (70 + x + 2 * y) * 3, rtol=1e-5)
 
 
+def with_version(version, daptype=None):
+    def change(hdus):
+        hdus[0].header["VERSDAP"] = version
+        if daptype:
+            hdus[0].header["DAPTYPE"] = daptype
+
+    return change
+
+
 def test_the_older_line_spread_function_is_corrected_in_dr15_and_never_in_dr17(maps_file, configure):
     y, x = np.mgrid[:20, :24]
     sigma, instrument = 70.0 + x + 2 * y, 70.0
-    path = maps_file()
-    for release, factor in (("DR15", 1.045), ("DR16", 1.045), ("DR17", 1.0)):
-        maps = manga.read({"maps": path}, TARGET | {"release": release}, configure())
+    # the file's version decides, then the release; a file of DR17 under DR15's name is not corrected
+    versions = {"2.2.1": 1.045, "2.2.3dev": 1.045, "3.1.0": 1.0, "3.0.1": 1.0}
+    cases = [(release, version, factor) for version, factor in versions.items() for release in ("DR15", "DR16", "DR17", None)]
+    cases += [("DR15", "", 1.045), ("DR16", "trunk", 1.045), ("DR17", "", 1.0), (None, "", 1.0)]
+    for release, version, factor in cases:
+        maps = manga.read({"maps": maps_file(with_version(version))}, TARGET | {"release": release}, configure())
         np.testing.assert_allclose(maps.dispersion_sq, sigma**2 - (instrument * factor) ** 2, rtol=1e-5, atol=1e-3)
-    negative = (manga.read({"maps": path}, TARGET | {"release": "DR15"}, configure()).mask & PIXEL.NEGATIVE_DISPERSION) != 0
-    np.testing.assert_array_equal(negative, sigma < instrument * 1.045)
+        assert maps.history["LSFACTOR"] == f"{factor:g}"
+        np.testing.assert_array_equal((maps.mask & PIXEL.NEGATIVE_DISPERSION) != 0, sigma < instrument * factor)
 
-    def old(hdus):
-        hdus[0].header["VERSDAP"] = "2.2.3dev"
 
-    maps = manga.read({"maps": maps_file(old)}, {"galaxy": "9999-3701"}, configure())  # without a release the file's version decides
-    np.testing.assert_allclose(maps.dispersion_sq, sigma**2 - (instrument * 1.045) ** 2, rtol=1e-5, atol=1e-3)
+def test_a_file_of_another_release_or_analysis_is_a_warning(maps_file, configure):
+    hybrid15, hybrid17 = "HYB10-GAU-MILESHC", "HYB10-MILESHC-MASTARSSP"
+    cases = {  # release, version, daptype: what is said
+        ("DR15", "3.1.0", hybrid17): ("Not a file of DR15", "DAPTYPE is HYB10-MILESHC-MASTARSSP"),
+        ("DR17", "2.2.1", None): ("Not a file of DR17",),
+        ("DR17", "3.1.0", "SPX-MILESHC-MASTARSSP"): ("manga.daptype says HYB10-MILESHC-MASTARSSP",),
+        ("DR15", "2.2.3dev", hybrid15): (), ("DR16", "2.2.1", hybrid15): (), ("DR17", "3.1.0", hybrid17): (), ("DR15", "", None): (),
+    }  # fmt: skip
+    for (release, version, daptype), said in cases.items():
+        maps = manga.read({"maps": maps_file(with_version(version, daptype))}, TARGET | {"release": release}, configure())
+        assert maps.flags == (GALAXY.QUALITY_WARNING if said else 0)
+        assert len(maps.messages) == len(said)
+        assert all(words in " ".join(maps.messages) for words in said)
 
 
 @pytest.mark.parametrize("extension", ["EMLINE_GFLUX_MASK", "EMLINE_GVEL_MASK", "EMLINE_GSIGMA_MASK"])
@@ -132,6 +153,8 @@ def test_masked_stellar_velocities_are_absent(maps_file, configure):
         ("DAPQUAL", 1, GALAXY.QUALITY_WARNING, "FORESTAR"),
         ("DRP3QUAL", 1 << 4, GALAXY.QUALITY_WARNING, "BADASTROM"),
         ("DAPQUAL", 0, 0, ""),
+        ("DRP3QUAL", -9999, 0, ""),
+        ("DAPQUAL", -999, 0, ""),
     ],
 )
 def test_quality_bits_become_flags_with_their_names(maps_file, configure, key, bits, flag, word):

@@ -16,7 +16,7 @@ from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps, Product
 from tullyflow.surveys.fits_images import celestial_wcs, channel_of_line, image, image_hdu, open_fits, path_of, pixel_scale_arcsec
-from tullyflow.surveys.manga_header import centre_of, check_galaxy, file_flags, psf_of
+from tullyflow.surveys.manga_header import centre_of, check_galaxy, file_flags, is_before_dr17, of_another_analysis, psf_of
 from tullyflow.surveys.manga_quality import flag_drp_quality, flag_repeats
 from tullyflow.surveys.manga_tables import SYSTEMS, merge_tables, read_columns, wanted_tables
 from tullyflow.surveys.pipe3d import read_pipe3d
@@ -136,7 +136,8 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
 
     One mask serves all maps of a galaxy: the pipeline's bits of the line's flux, velocity and dispersion together, and
     inverse variances that are not positive. dispersion_sq = GSIGMA^2 - (INSTSIGMA f)^2, with f = ``manga.lsf_factor`` for
-    DR15/16 (Law+2021; older line-spread functions are too narrow) and 1 for DR17; its error is 2 GSIGMA err(GSIGMA).
+    DR15/16 (Law+2021; older line-spread functions are too narrow) and 1 for DR17, by the version in the file (VERSDAP), else by
+    the release; a file of another release or DAPTYPE than asked for is a QUALITY_WARNING. The error is 2 GSIGMA err(GSIGMA).
     Velocities are relative to the input redshift (SCINPVEL). Coverage: SPX_SNR is 0 outside the fibre bundle (the DR17
     files do not set NOCOV there). Masked stellar velocities are NaN.
     With ``manga.reader: marvin`` the file is what ``marvin_reader.py`` made of the MAPS: same names, one line.
@@ -171,17 +172,20 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
     velocity, velocity_err = _with_error(maps, "GVEL")
     sigma, sigma_err = _with_error(maps, "GSIGMA")
     mask[~np.isfinite(intensity + intensity_err + velocity + velocity_err)] |= PIXEL.NO_VALUE
-    factor = settings.manga.lsf_factor if _is_before_dr17(target, primary) else 1.0
+    release = str(target.get("release", ""))
+    factor = settings.manga.lsf_factor if is_before_dr17(primary, release) else 1.0
     dispersion_sq = sigma**2 - (maps["EMLINE_INSTSIGMA"] * factor) ** 2
     mask[dispersion_sq < 0] |= PIXEL.NEGATIVE_DISPERSION
 
     flags, messages = file_flags(primary)
+    doubts = of_another_analysis(primary, release, settings.manga.daptype.get(release))
     return GalaxyMaps(
         galaxy=galaxy, velocity=velocity, velocity_err=velocity_err, mask=mask, wcs=wcs, centre=centre_of(wcs, primary, target),
         pixel_scale_arcsec=pixel_scale_arcsec(wcs), intensity=intensity, intensity_err=intensity_err,
         intensity_unit="1e-17 erg/s/cm^2/spaxel",
         dispersion_sq=dispersion_sq, dispersion_sq_err=2 * sigma * sigma_err, stellar_velocity=np.where(stellar_mask, np.nan, stellar),
-        bin_id=bin_id, psf_fwhm_arcsec=psf_of(primary, target), fov_pixels=int(covered.sum()), flags=flags, messages=messages,
+        bin_id=bin_id, psf_fwhm_arcsec=psf_of(primary, target), fov_pixels=int(covered.sum()),
+        flags=flags | (GALAXY.QUALITY_WARNING if doubts else 0), messages=(*messages, *doubts),
         history={**{key: str(primary.get(key, "")) for key in ("VERSDRP3", "VERSDAP", "DAPTYPE", "SCINPVEL")},
                  "LINE": settings.manga.line, "LSFACTOR": f"{factor:g}"},
     )  # fmt: skip
@@ -206,12 +210,3 @@ def _with_error(maps: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, 
     error = np.full(ivar.shape, np.nan)
     error[good] = 1 / np.sqrt(ivar[good])
     return maps[f"EMLINE_{name}"], error
-
-
-def _is_before_dr17(target: Mapping, primary) -> bool:
-    """Whether the line-spread function is the older one: by the release, else by the pipeline version of the file (DR17: 3.1.0)."""
-    release = str(target.get("release", ""))
-    if release in ("DR15", "DR16", "DR17"):
-        return release != "DR17"
-    major = str(primary.get("VERSDAP", "3")).strip()[:1]
-    return major.isdigit() and int(major) < 3

@@ -1,5 +1,6 @@
-"""What the primary header of a MaNGA file (MAPS or cube) says: whose it is, where the galaxy lies, how good the data are."""
+"""What the primary header of a MaNGA file (MAPS or cube) says: whose it is, which release's, where the galaxy lies, how good it is."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY
 from tullyflow.surveys.manga_quality import judge_quality
 
-__all__ = ["centre_of", "check_galaxy", "file_flags", "psf_of"]
+__all__ = ["centre_of", "check_galaxy", "file_flags", "is_before_dr17", "of_another_analysis", "psf_of"]
+
+_MAJOR_VERSION = {"DR15": 2, "DR16": 2, "DR17": 3}  # of the data analysis pipeline
 
 
 def check_galaxy(primary, galaxy: str, path: Path) -> None:
@@ -38,3 +41,26 @@ def file_flags(primary) -> tuple[int, tuple[str, ...]]:
     judged = [judge_quality(key, int(primary.get(key, 0))) for key in ("DRP3QUAL", "DAPQUAL")]
     flags = judged[0][0] | judged[1][0] | (GALAXY.MOCK if primary.get("MOCK") is True else 0)
     return flags, tuple(sentence for _, sentence in judged if sentence)
+
+
+def is_before_dr17(primary, release: str) -> bool:
+    """Whether the line-spread function is the older one: by the pipeline's version in the file (2 until DR16), else by the release."""
+    stated = _major_version(primary)
+    return (_MAJOR_VERSION.get(release, 3) if stated is None else stated) < 3
+
+
+def of_another_analysis(primary, release: str, daptype: str | None) -> tuple[str, ...]:
+    """Sentences where the file's pipeline version or DAPTYPE is not that of ``release`` and of the settings (None = not set)."""
+    stated, expected = _major_version(primary), _MAJOR_VERSION.get(release)
+    analysis = str(primary.get("DAPTYPE", "")).strip()
+    said = []
+    if stated is not None and expected is not None and stated != expected:
+        said.append(f"Not a file of {release}: its pipeline version is {primary['VERSDAP']}, which decides the line-spread function.")
+    if analysis and daptype and analysis != daptype:
+        said.append(f"Its DAPTYPE is {analysis}, manga.daptype says {daptype}.")
+    return tuple(said)
+
+
+def _major_version(primary) -> int | None:
+    found = re.match(r"\s*v?(\d+)", str(primary.get("VERSDAP", "")))
+    return int(found[1]) if found else None

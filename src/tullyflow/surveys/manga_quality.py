@@ -26,12 +26,14 @@ _NAMES = {
 def judge_quality(key: str, bits: int) -> tuple[int, str]:
     """Flag and sentence of a mask ``key`` (DRP3QUAL or DAPQUAL).
 
-    QUALITY_BAD where critical, QUALITY_WARNING for any other bit, (0, "") for none.
+    QUALITY_BAD where critical, QUALITY_WARNING for any other bit, (0, "") for none and for a missing mask (-999, -9999).
     """
+    if bits <= 0:
+        return 0, ""
     names = ", ".join(name for bit, name in enumerate(_NAMES[key]) if bits >> bit & 1)
     if bits & _CRITICAL[key]:
         return GALAXY.QUALITY_BAD, f"{key} is critical ({bits}{': ' + names if names else ''})."
-    return (GALAXY.QUALITY_WARNING, f"{key} warns: {names or f'unknown bits {bits}'}.") if bits > 0 else (0, "")
+    return GALAXY.QUALITY_WARNING, f"{key} warns: {names or f'unknown bits {bits}'}."
 
 
 def flag_drp_quality(frame: pd.DataFrame) -> None:
