@@ -6,11 +6,12 @@ Shared by the readers: a truncated file, a wrong checksum of a gzip stream or a 
 
 import gzip
 import io
+import math
 import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +27,10 @@ from tullyflow.flags import GALAXY
 __all__ = ["beam_of", "celestial_wcs", "channel_of_line", "image", "image_hdu", "open_fits", "path_of", "pixel_scale_arcsec", "sky_wcs"]
 
 _CLEAN_BEAM = re.compile(r"BMAJ=\s*(\S+)\s+BMIN=\s*(\S+)\s+BPA=\s*(\S+)", re.IGNORECASE)
+_CARD = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|EXTNAME) *= *(?:'([^']*)'|(-?\d+))")  # what says how long an HDU is, and its name
+_END = b"END" + 77 * b" "
+_BLOCK = 2880
+_INFLATION = 32  # maps shrink less than that
 _BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, struct.error, zlib.error)
 
 
@@ -37,11 +42,13 @@ def path_of(paths: Mapping[str, Path], product: str, galaxy: str) -> Path:
 
 
 @contextmanager
-def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
+def open_fits(path: str | Path, extensions: Collection[str] = ()) -> Iterator[fits.HDUList]:
     """Open a FITS file, gzipped or not, whatever its suffix.
 
-    A gzipped file is inflated in one go: that checks its CRC and is faster than astropy's seeks in the stream.
-    Errors inside the block that stem from broken bytes become `DataError` (UNREADABLE_FILE) too.
+    A gzipped file is inflated in one go: that checks its CRC and is faster than astropy's seeks in the stream. Of one that has
+    all of ``extensions`` (names), only these and the primary HDU are there: astropy would parse the headers of the others, too,
+    and of a MaNGA file that takes longer than anything else. Errors inside the block that stem from broken bytes become
+    `DataError` (UNREADABLE_FILE) too.
     """
     path = Path(path)
     try:
@@ -49,7 +56,7 @@ def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
             warnings.simplefilter("ignore", AstropyWarning)
             with open(path, "rb") as handle:
                 zipped = handle.read(2) == b"\x1f\x8b"
-            source = io.BytesIO(gzip.decompress(path.read_bytes())) if zipped else path
+            source = io.BytesIO(_only(_inflate(path.read_bytes()), extensions)) if zipped else path
             with fits.open(source, memmap=not zipped) as hdus:
                 yield hdus
     except DataError:
@@ -58,6 +65,41 @@ def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
         raise DataError(GALAXY.MISSING_FILE, f"{path}: no such file.") from err
     except _BROKEN as err:
         raise DataError(GALAXY.UNREADABLE_FILE, f"{path.name}: truncated or not FITS ({type(err).__name__}: {_line(err)}).") from err
+
+
+def _inflate(packed: bytes) -> bytes:
+    """Bytes of a gzip stream, CRC checked; room for the length it states is made at once, which saves up to a third of the time."""
+    length = int.from_bytes(packed[-4:], "little")
+    plain = zlib.decompress(packed, wbits=31, bufsize=max(1, min(length, _INFLATION * len(packed))))
+    return plain if len(plain) == length else gzip.decompress(packed)  # several streams in one file
+
+
+def _only(content: bytes, extensions: Collection[str]) -> bytes:
+    """Bytes of the primary HDU and of the ``extensions``; all bytes where one is missing or the file is not laid out as FITS."""
+    wanted = {name.upper() for name in extensions}
+    try:
+        layout = list(_layout(content)) if wanted else []
+    except (KeyError, ValueError):
+        return content
+    if wanted - {name for name, _, _ in layout} or not wanted:
+        return content
+    return b"".join(content[start:end] for k, (name, start, end) in enumerate(layout) if k == 0 or name in wanted)
+
+
+def _layout(content: bytes) -> Iterator[tuple[str, int, int]]:
+    """Name of every HDU, and where its bytes start and end (FITS standard 4.0, sec. 3 and 4.4.1)."""
+    start = 0
+    while start < len(content):
+        end = content.index(_END, start)
+        while (end - start) % 80:  # not a card of its own
+            end = content.index(_END, end + 1)
+        cards = {m[1]: m[3] or m[2] for m in _CARD.finditer(content[start:end]) if m.start() % 80 == 0}
+        shape = [int(cards[b"NAXIS%d" % (k + 1)]) for k in range(int(cards[b"NAXIS"]))]
+        pixels = int(cards.get(b"GCOUNT", 1)) * (int(cards.get(b"PCOUNT", 0)) + math.prod(shape)) if shape else 0
+        size = [end - start + len(_END), pixels * abs(int(cards[b"BITPIX"])) // 8]
+        stop = start + sum(-(-n // _BLOCK) * _BLOCK for n in size)
+        yield cards.get(b"EXTNAME", b"").decode("ascii").strip().upper(), start, stop
+        start = stop
 
 
 def _line(err: BaseException) -> str:
@@ -74,17 +116,14 @@ def image_hdu(hdus: fits.HDUList, key: str | int, path: Path):
     elif isinstance(key, int) or str(key).isdigit():
         found = [hdu for hdu in [hdus[int(key)]] if hdu.is_image] if int(key) < len(hdus) else []
     else:
-        found = [hdus[key]] if key in hdus and hdus[key].is_image else []
-        if found and sum(_same_name(hdu, key) for hdu in hdus[: hdus.index_of(key) + 1]) > 1:
+        named = [hdu for k, hdu in enumerate(hdus) if hdu.name.strip().upper() == key.upper() or (k == 0 and key.upper() == "PRIMARY")]
+        if len(named) > 1:
             raise DataError(GALAXY.MISSING_HDU, f"{path.name}: two extensions are called {key}.")
+        found = [hdu for hdu in named if hdu.is_image]
     if not found or found[0].header.get("NAXIS", 0) == 0:
         names = ", ".join(hdu.name or str(k) for k, hdu in enumerate(hdus)) or "none"
         raise DataError(GALAXY.MISSING_HDU, f"{path.name}: no image extension {key!r}; there are {names[:200]}.")
     return found[0]
-
-
-def _same_name(hdu, key: str) -> bool:
-    return hdu.name.upper() == str(key).upper()
 
 
 def image(hdu, path: Path, plane: int | None = None, dtype: type = float) -> np.ndarray:
@@ -94,7 +133,7 @@ def image(hdu, path: Path, plane: int | None = None, dtype: type = float) -> np.
     MISSING_HDU where the image has not two axes.
     """
     where = hdu.fileinfo()
-    if where is not None and hdu.size:
+    if where is not None and hdu.size and not isinstance(hdu, fits.CompImageHDU):  # whose size is that after unpacking
         handle = where["file"]
         end = handle.size or 0
         if end and where["datLoc"] + hdu.size > end:
@@ -117,7 +156,7 @@ def image(hdu, path: Path, plane: int | None = None, dtype: type = float) -> np.
 
 def channel_of_line(header: fits.Header, line: str, path: Path) -> int:
     """0-based channel whose C## key names ``line``; raise `DataError` (MISSING_HDU) unless exactly one does."""
-    names = {key: str(value).strip() for key, value in header.items() if key[:1] == "C" and key[1:].isdigit()}
+    names = {key: str(header[key]).strip() for key in header if key[:1] == "C" and key[1:].isdigit()}
     found = [key for key, name in names.items() if name == line]
     if len(found) != 1:
         extension = header.get("EXTNAME", "image")
