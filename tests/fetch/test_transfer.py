@@ -1,9 +1,11 @@
 """One file: whole or not at all, under its final name only when checked, and an honest word on what happened."""
 
 import hashlib
+import io
 import time
 
 import pytest
+from astropy.io import fits
 
 from tullyflow.fetch.client import Client
 from tullyflow.fetch.transfer import candidates, fetch_file
@@ -262,3 +264,26 @@ def test_tape_padding_is_allowed_and_a_cut_extension_is_not(tmp_path, fits_bytes
     for content, good in ((whole, True), (whole + bytes(2880 * 3), True), (whole[: -2880 * 3], False), (whole + b"garbage" * 500, False)):
         (tmp_path / "a.fits").write_bytes(content)
         assert (examine(tmp_path / "a.fits", "a.fits").problem == "") == good
+
+
+def test_what_is_not_the_catalogue_is_not_accepted_and_is_fetched_again(tmp_path, fetch, archive):
+    """Neither from a server nor where an earlier run left it: a CSV without its columns, a FITS file without its table."""
+    sound = {"t.csv": b"catid,isbest\n1,True\n", "t.fits": _with_table("MANGA")}
+    wrong = {"t.csv": b'{"error":"not found"}', "t.fits": _with_table("OTHER")}
+    for name, content in sound.items():
+        wanted = Product("DR3", "t", (f"{archive.url}/{name}",), name, hdus=("MANGA",), columns=("CATID",))
+        archive.files[f"/{name}"] = wrong[name]
+        row = fetch_file(wanted, tmp_path / name, fetch)
+        assert row["status"] == "failed" and ("no column CATID" in row["message"] or "expected HDU MANGA" in row["message"])
+        assert not (tmp_path / name).exists()
+        archive.files[f"/{name}"] = content
+        (tmp_path / name).write_bytes(wrong[name])
+        assert fetch_file(wanted, tmp_path / name, fetch)["status"] == "ok"
+        assert (tmp_path / name).read_bytes() == content
+
+
+def _with_table(name):
+    buffer = io.BytesIO()
+    columns = [fits.Column("plateifu", "9A", array=["7443-1901"])]
+    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns, name=name)]).writeto(buffer)
+    return buffer.getvalue()

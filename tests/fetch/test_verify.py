@@ -165,3 +165,24 @@ def test_real_maps_pass_and_one_flipped_bit_in_them_does_not(shared, tmp_path):
     plain[len(plain) // 2] ^= 16
     (tmp_path / "a.fits.gz").write_bytes(gzip.compress(bytes(plain), 1))
     assert "DATASUM" in examine(tmp_path / "a.fits.gz", path.name, hdus=HDUS).problem
+
+
+def test_a_table_may_have_one_of_several_names_or_none():
+    named, nameless = (content([fits.PrimaryHDU(), table(1, 3, name)], checksum=False) for name in ("DAPALL", None))
+    assert fits_problem(io.BytesIO(named), ("HYB10|DAPALL",)) == ""
+    assert fits_problem(io.BytesIO(nameless), ("BINTABLE",)) == ""
+    assert "expected HDU HYB10|MANGA is not in it; found: PRIMARY, DAPALL" in fits_problem(io.BytesIO(named), ("HYB10|MANGA",))
+    assert "BINTABLE" in fits_problem(io.BytesIO(content([fits.PrimaryHDU(), image(1, (2, 3), "f4", "A")])), ("BINTABLE",))
+
+
+@pytest.mark.parametrize(("name", "pack"), [("t.csv", bytes), ("t.csv.gz", gzip.compress)])
+def test_a_csv_table_has_its_columns_in_its_first_line(tmp_path, name, pack):
+    def problem(text, *columns):
+        (tmp_path / name).write_bytes(pack(text))
+        return examine(tmp_path / name, name, columns=columns).problem
+
+    assert problem(b'\xef\xbb\xbfCATID, "Z_Spec",x\r\n1,2,3\r\n', "catid", "z_spec") == ""
+    assert problem(b"catid,z\n1,z_spec\n", "catid", "z_spec") == "has no column z_spec; it begins: catid,z"
+    assert "has no column catid" in problem(b'{"error":"not found"}', "catid")
+    assert "has no column catid" in problem(b"x" * 300_000, "catid")
+    assert problem(b'{"error":"not found"}') == ""

@@ -9,6 +9,7 @@ import pytest
 from astropy.io import fits
 
 from tullyflow.errors import CatalogueError, DataError
+from tullyflow.fetch.verify import examine
 from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.surveys import manga
 from tullyflow.tables import TARGETS, conform
@@ -349,6 +350,20 @@ def test_a_drpall_without_a_needed_column_is_refused(tmp_path, configure):
         manga.targets({"drpall": tmp_path / "d.fits"}, "DR17", configure())
     with pytest.raises(CatalogueError, match="drpall"):
         manga.targets({}, "DR17", configure())
+
+
+def test_a_catalogue_is_known_by_its_table(shared, configure):
+    def hdus(release, **keys):
+        settings = configure(manga={"tables": ["dapall", "pipe3d", "hi"], **keys})
+        return {p.product: p.hdus for p in manga.catalogue_products(release, settings)}
+
+    dapall = ("DAPALL|HYB10-MILESHC-MASTARSSP",)
+    assert hdus("DR17") == {"drpall": ("MANGA",), "dapall": dapall, "pipe3d": ("BINTABLE",), "hi": ("BINTABLE",)}
+    assert hdus("DR15", daptype={"DR15": ""})["dapall"] == ("BINTABLE",)
+    for release in ("DR15", "DR17"):
+        (product,) = manga.catalogue_products(release, configure())
+        path = drpall(shared, release)["drpall"]
+        assert examine(path, path.name, hdus=product.hdus).problem == ""
 
 
 def test_real_drpalls(shared, configure):

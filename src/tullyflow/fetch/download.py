@@ -21,11 +21,12 @@ _GONE = (404, 410)
 
 @dataclass(frozen=True)
 class Expected:
-    """What is known of a file before it comes: digests in hexadecimal (empty: not known) and the HDUs it must have."""
+    """What is known of a file before it comes: digests in hexadecimal (empty: not known), the HDUs or columns it must have."""
 
     sha256: str = ""
     sha1: str = ""
     hdus: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def _try(
 ) -> tuple[int, str]:
     """Bring the body, check it, give it its name; return the HTTP status and the SHA-256."""
     code = _stream(client, url, part, headers)
-    found = examine(part.path, destination.name, expected.sha256, sha1=expected.sha1, hdus=expected.hdus, sums=fetch.fits_sums)
+    wanted = {"sha1": expected.sha1, "hdus": expected.hdus, "columns": expected.columns}
+    found = examine(part.path, destination.name, expected.sha256, **wanted, sums=fetch.fits_sums)
     if found.problem:
         part.empty()
         raise TryError(f"{url}: {found.problem}", code)

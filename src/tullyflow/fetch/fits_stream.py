@@ -28,21 +28,24 @@ class _NotFits(Exception):
 def fits_problem(stream: BinaryIO, hdus: tuple[str, ...] = (), *, sums: bool = True) -> str:
     """Say what is wrong with the FITS file that ``stream`` delivers; empty where nothing is.
 
-    ``hdus`` are extension names (EXTNAME; PRIMARY for a nameless first one) that must be there. With ``sums``, CHECKSUM and
+    ``hdus`` are extension names (EXTNAME; PRIMARY for a nameless first one) that must be there: ``A|B`` is one of them, and
+    BINTABLE any table. With ``sums``, CHECKSUM and
     DATASUM are compared in every HDU that has them. Behind the last extension only filling (zeros, blanks) may follow.
     Where something is wrong, the stream is not read to its end. Errors of the stream itself pass through.
     """
     names: list[str] = []
+    kinds: set[str] = set()
     try:
         while header := _header(stream, number=len(names)):
             cards, raw = header
             names.append(_name(cards, "" if names else "PRIMARY"))
+            kinds.add(_text(cards.get("XTENSION", "")))
             data_sum = _data(stream, _length(cards, len(names) - 1), len(names) - 1)
             if sums:
                 _compare(cards, raw, data_sum, names)
     except _NotFits as err:
         return str(err)
-    absent = [name for name in hdus if name.upper() not in names]
+    absent = [name for name in hdus if not kinds.union(names) & set(name.upper().split("|"))]
     if absent:
         found = ", ".join(name or "(no name)" for name in names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
         return f"expected HDU {', '.join(absent[:6])} is not in it; found: {found}"

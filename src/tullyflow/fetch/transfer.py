@@ -106,7 +106,7 @@ def _download(product: Product, destination: Path, fetch: Fetch, remote: list[st
     tries, answers = 0, []
     for url in remote:
         sha1 = sums.sha1_of(url) if sums is not None and "+" not in urlsplit(url).scheme else ""
-        expected = Expected(product.sha256, sha1, product.hdus)
+        expected = Expected(product.sha256, sha1, product.hdus, product.columns)
         if url.startswith("tap+"):
             answer = fetch_table(client, url, destination, product.columns)
         elif url.startswith("private+"):
@@ -160,7 +160,8 @@ def _keep(destination: Path, previous: Mapping | None, product: Product, fetch: 
     stat = destination.stat()
     digest = _known_digest(stat, previous)
     if not digest or (product.sha256 and digest != product.sha256.lower()):
-        found = examine(destination, destination.name, product.sha256, hdus=product.hdus, sums=fetch.fits_sums)
+        wanted = {"hdus": product.hdus, "columns": product.columns}
+        found = examine(destination, destination.name, product.sha256, **wanted, sums=fetch.fits_sums)
         if found.problem:
             log.info("%s: is here, but %s; it is fetched again", destination, found.problem)
             return None

@@ -44,7 +44,10 @@ _PIXEL_BITS = (  # MANGA_DAPPIXMASK
 
 def catalogue_products(release: str, settings: Settings) -> list[Product]:
     """List drpall and the further catalogues that ``manga.tables`` and ``manga.masses`` ask for."""
-    return [catalogue_product("manga", release, name, settings) for name in ("drpall", *wanted_tables(settings))]
+    daptype = settings.manga.daptype.get(release)
+    hdus = {"drpall": ("MANGA",), "dapall": (f"DAPALL|{daptype}" if daptype else "BINTABLE",)}  # DR17 has one table per daptype
+    names = ("drpall", *wanted_tables(settings))
+    return [catalogue_product("manga", release, name, settings, hdus=hdus.get(name, ("BINTABLE",))) for name in names]
 
 
 def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) -> pd.DataFrame:
@@ -148,7 +151,7 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
     if settings.manga.product == "pipe3d":
         return read_pipe3d(path_of(paths, "pipe3d_cube", galaxy), target, settings)
     path = path_of(paths, "marvin" if settings.manga.reader == "marvin" else "maps", galaxy)
-    with open_fits(path) as hdus:
+    with open_fits(path, HDUS) as hdus:
         primary = hdus[0].header
         if "REFUSED" in primary:
             raise DataError(GALAXY.UNREADABLE_FILE, f"{galaxy}: Marvin cannot read its MAPS file: {primary['REFUSED']}.")

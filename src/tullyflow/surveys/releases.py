@@ -83,8 +83,10 @@ def addresses(survey: str, release: str, dataset: str, settings: Settings, **fie
         ) from err
 
 
-def catalogue_product(survey: str, release: str, dataset: str, settings: Settings, spellings: tuple[str, ...] = ()) -> Product:
-    """One catalogue file of a release; ``spellings`` are other file names it may have in the same folder."""
+def catalogue_product(
+    survey: str, release: str, dataset: str, settings: Settings, spellings: tuple[str, ...] = (), hdus: tuple[str, ...] = ()
+) -> Product:
+    """One catalogue file of a release; ``spellings`` are other file names it may have in the same folder, ``hdus`` as in `Product`."""
     urls = addresses(survey, release, dataset, settings)
     others = [f"{url.rpartition('/')[0]}/{name}" for url in urls if not urlsplit(url).query for name in spellings]
     rows = _dataset(survey, release, dataset, settings)
@@ -97,6 +99,7 @@ def catalogue_product(survey: str, release: str, dataset: str, settings: Setting
         urls=tuple(dict.fromkeys((*urls, *others))),
         path=f"{survey}/{holder}/catalogues/{name}",
         sha256=sums.pop() if len(sums) == 1 else "",
+        hdus=hdus,
     )
 
 
