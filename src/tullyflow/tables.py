@@ -103,7 +103,7 @@ v_sys_kms|f|km/s|systemic velocity on the map's own zero point
 v_sys_err_kms|f|km/s|its 1 sigma
 pa_stellar_deg|f|deg|kinematic position angle of the stars
 pa_stellar_err_deg|f|deg|its 1 sigma
-delta_pa_deg|f|deg|misalignment: pa_deg minus pa_stellar_deg, above -180 to 180
+delta_pa_deg|f|deg|misalignment of gas and stars, 0-180
 delta_pa_err_deg|f|deg|its 1 sigma
 v_abs_max_kms|f|km/s|robust largest absolute velocity (99th percentile), systemic removed
 intensity_norm|f||the stamp's intensity times this is in intensity_unit

@@ -219,7 +219,7 @@ def _orient(maps: GalaxyMaps, axis: PositionAngle, row: _Row, stellar_err_kms: f
         if not stars.flags:
             row.values["pa_stellar_deg"] = image_to_sky_angle(stars.image_angle_deg, north, east)
             row.values["pa_stellar_err_deg"] = stars.err_deg
-            row.values["delta_pa_deg"] = 180 - wrap_degrees(180 + row.values["pa_stellar_deg"] - row.values["pa_deg"])
+            row.values["delta_pa_deg"] = abs((row.values["pa_deg"] - row.values["pa_stellar_deg"] + 180) % 360 - 180)
             row.values["delta_pa_err_deg"] = float(np.hypot(axis.err_deg, stars.err_deg))
     return f"; PA {row.values['pa_deg']:.1f} +- {axis.err_deg:.1f} deg; v_sys {axis.v_sys_kms:.1f} km/s"
 
