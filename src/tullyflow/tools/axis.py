@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tullyflow import flags
 from tullyflow.errors import DataError, SettingsError
 from tullyflow.flags import GALAXY, PIXEL
+from tullyflow.maps.antisymmetry import systemic_velocity
 from tullyflow.maps.masks import count_mask, mask_maps
 from tullyflow.maps.orientation import image_axes, image_to_sky_angle
 from tullyflow.maps.position_angle import PositionAngle, fit_position_angle
@@ -20,6 +21,7 @@ from tullyflow.surveys.local_maps import ABSOLUTE, read_maps
 __all__ = ["Axis", "KinematicAxes", "MapFile", "find_axes", "misalignment", "read_map_file", "words"]
 
 _NOT_OF_AN_AXIS = GALAXY.INTENSITY_FROM_PHOTOMETRY | GALAXY.NO_PHOTOMETRY  # flags of the reader that concern the disc model
+_CLEARLY_LESS = 0.7  # of chi-squared, or of the pixels that have a partner across the centre
 _DECIMALS = 4  # of angles and velocities in a row
 _NORTH_UP = ((0.0, 1.0), (-1.0, 0.0))  # north along +y, east along -x
 
@@ -191,10 +193,17 @@ def find_axes(maps: GalaxyMaps, settings: Settings, *, north_up: bool = False, f
 
 
 def _centre_matters(axis: Axis, maps: GalaxyMaps) -> list[str]:
-    """A sentence where another guess of the centre, the middle of the valid pixels, changes the result by more than 3 sigma."""
+    """A sentence where the middle of the valid pixels is the better guess of the centre, and changes the result by more than 3 sigma.
+
+    Better: the map is clearly closer to antisymmetric about it, or has far more pixels with a partner across it.
+    """
     rows, columns = np.nonzero(axis.valid)
     middle = (float(columns.mean()), float(rows.mean()))
     fit, other = axis.fit, fit_position_angle(axis.velocity, maps.velocity_err, axis.valid, middle)
+    paired, paired_there = (systemic_velocity(axis.velocity, axis.valid, centre)[1] for centre in (axis.centre, middle))
+    closer = fit.chi2.size > 0 and other.chi2.size > 0 and other.chi2.min() < _CLEARLY_LESS * fit.chi2.min()
+    if not (closer or paired < _CLEARLY_LESS * paired_there):
+        return []
     turn, _ = misalignment(fit.image_angle_deg, 0.0, other.image_angle_deg, 0.0)
     shift = other.v_sys_kms - fit.v_sys_kms
     if turn > 3 * fit.err_deg or abs(shift) > 3 * fit.v_sys_err_kms:
