@@ -8,6 +8,7 @@ import pytest
 from tullyflow.flags import BAD_VELOCITY, PIXEL
 from tullyflow.maps.geometry import fill_factor, measure_geometry, outer_dispersion
 from tullyflow.maps.masks import count_mask, mask_maps
+from tullyflow.maps.stamps import make_stamp
 from tullyflow.settings import Maps
 from tullyflow.surveys import GalaxyMaps
 
@@ -31,6 +32,68 @@ def changed(image, at, value):
 
 def test_a_clean_map_keeps_every_pixel():
     assert not mask_maps(galaxy(), Maps()).any()
+
+
+def island(maps):
+    """The map cut by a moat; what lies beyond is small."""
+    bits = maps.mask.copy()
+    bits[:, 33:35] = PIXEL.NO_COVERAGE
+    bits[:26, 35:] = PIXEL.NO_COVERAGE
+    return replace(maps, mask=bits)
+
+
+FROM_READER = ("NO_COVERAGE", "UNRELIABLE", "DO_NOT_USE", "FOREGROUND", "NEAR_BOUND", "NO_VALUE")
+AT = (20, 9)
+CUTS = {
+    "LOW_SNR": lambda m: replace(m, intensity=changed(m.intensity, AT, 9.0)),
+    "UNRELIABLE": lambda m: replace(m, velocity_err=changed(m.velocity_err, AT, 60.0)),
+    "VELOCITY_OUTLIER": lambda m: replace(m, velocity=changed(m.velocity, AT, m.velocity[AT] + 90)),
+    "NO_VALUE": lambda m: replace(m, intensity=changed(m.intensity, AT, np.nan)),
+    "NEGATIVE_DISPERSION": lambda m: replace(m, dispersion_sq=changed(m.dispersion_sq, AT, -1000.0)),
+}
+
+
+def covered_by(mask, stamp, angle, at):
+    """Whether the stamp pixel nearest to a native pixel is valid, and its bits."""
+    a, (x, y) = np.radians(angle), (at[1] - 18.0, at[0] - 14.0)
+    scale = stamp.scale_arcsec / 0.5
+    column, row = np.cos(a) * x + np.sin(a) * y, np.cos(a) * y - np.sin(a) * x
+    bits = stamp.mask[round(31.5 + row / scale), round(31.5 + column / scale)]
+    return (bits & BAD_VELOCITY) == 0, bits
+
+
+@pytest.mark.parametrize("name", [flag.name for flag in PIXEL])
+def test_every_reason_reaches_the_stamp_and_takes_its_pixel_only(name):
+    ways = [lambda m: replace(m, mask=changed(m.mask, AT, getattr(PIXEL, name)).astype(np.int32))] if name in FROM_READER else []
+    ways += [CUTS[name]] if name in CUTS else []
+    ways += [island] if name == "ISLAND" else []
+    assert ways
+    clean, angle = galaxy(), 21.8
+    for way in ways:
+        maps = way(clean)
+        at = (28, 37) if name == "ISLAND" else AT
+        mask = mask_maps(maps, Maps())
+        expected = np.zeros(mask.shape, dtype=bool)
+        expected[(slice(26, None), slice(35, None)) if name == "ISLAND" else at] = True
+        np.testing.assert_array_equal((mask & getattr(PIXEL, name)) != 0, expected)
+        assert (mask[at] & BAD_VELOCITY == 0) == (name == "NEGATIVE_DISPERSION")
+        stamp, before = make_stamp(maps, mask, angle, 0.0, 12.0), make_stamp(clean, clean.mask, angle, 0.0, 12.0)
+        there, bits = covered_by(mask, stamp, angle, at)
+        assert covered_by(mask, before, angle, at)[0]
+        assert bits & getattr(PIXEL, name)
+        assert there == (name == "NEGATIVE_DISPERSION")
+
+
+def test_values_no_velocity_and_no_light_can_have_are_no_values():
+    maps = galaxy()
+    for value in (1e20, -1e20, np.inf, -np.inf, np.nan):
+        for name in ("velocity", "intensity"):
+            mask = mask_maps(replace(maps, **{name: changed(getattr(maps, name), AT, value)}), Maps())
+            assert mask[AT] & PIXEL.NO_VALUE
+            assert (mask != 0).sum() == 1
+    assert mask_maps(replace(maps, velocity_err=changed(maps.velocity_err, AT, 0.0)), Maps())[AT] & PIXEL.NO_VALUE
+    bright = mask_maps(replace(maps, intensity=changed(maps.intensity, AT, 5e5)), Maps())
+    assert not bright.any()  # 10^4 times the median is a nucleus
 
 
 def test_reader_bits_are_kept():

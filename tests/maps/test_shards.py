@@ -221,27 +221,3 @@ def test_a_broken_shard_or_list_is_the_callers_error(inputs, tmp_path):
         read_shard(tmp_path / "torn.fits")
     with pytest.raises(CatalogueError, match="no such table"):
         build_shard(tmp_path / "none.csv", *inputs[1:])
-
-
-def test_real_sami_galaxies_have_their_catalogue_angles(shared, tmp_path):
-    from tullyflow.surveys import get_survey
-
-    folder = shared / "mirror" / "datacentral" / "sami" / "dr3"
-    names, angles = ["209807", "41144", "56140", "230776"], [345.5, 330.0, 181.5]
-    targets = conform(pd.DataFrame({"galaxy": names, "survey": "sami", "release": "DR3", "shard": "sami-DR3-000"}), TARGETS)
-    targets["observation"] = [f"{n}_A" for n in names]
-    settings = parse_settings({"surveys": ["sami"]})
-    rows = []
-    for target in targets.to_dict("records"):
-        for product in get_survey("sami").products(target, "DR3", settings):
-            path = folder / "ifs" / product.urls[0].rsplit("/ifs/", 1)[1]
-            status = "ok" if path.exists() else "missing"
-            rows.append({"galaxy": target["galaxy"], "product": product.product, "path": str(path), "status": status})
-    write_table(tmp_path / "t.parquet", targets, TARGETS)
-    write_table(tmp_path / "m.csv", conform(pd.DataFrame(rows), MANIFEST), MANIFEST)
-    table = build_shard(tmp_path / "m.csv", tmp_path / "t.parquet", settings, tmp_path / "s.fits").galaxies
-    away = (table.pa_deg[:3].to_numpy() - angles + 180) % 360 - 180  # the catalogue's angle is that of the approaching side
-    assert np.abs(np.abs(away[:2]) - 180).max() < 1
-    # two wild pixels (658 km/s) turn the catalogue's 56140_A (181.5; repeats 181-209) by 12 deg: they are masked here
-    assert abs(abs(away[2]) - 180) < 15
-    assert table["flags"][3] & GALAXY.excluding

@@ -8,7 +8,7 @@ from astropy.wcs import WCS
 
 from tullyflow.flags import BAD_VELOCITY, PIXEL
 from tullyflow.maps.position_angle import fit_position_angle
-from tullyflow.maps.stamps import dispersion_from_square, empty_stamp, half_width, make_stamp, photometric_intensity
+from tullyflow.maps.stamps import dispersion_from_square, empty_stamp, field_half_width, half_width, make_stamp, photometric_intensity
 from tullyflow.surveys import GalaxyMaps
 
 CENTRE = (24.3, 26.1)
@@ -112,6 +112,46 @@ def test_velocity_and_intensity_come_back_in_their_units():
     assert np.isclose(stamp.intensity[y, x] * stamp.intensity_norm, maps.intensity[native].mean(), rtol=1e-5)
     assert np.isclose(stamp.dispersion[y, x] ** 2, maps.dispersion_sq[native].mean(), rtol=1e-5)
     assert np.nanmax(stamp.intensity) == 1
+
+
+def test_physical_units_come_back_exactly():
+    maps = asymmetric_galaxy(0.0, size=64, centre=(31.5, 31.5))  # stamp pixels are native pixels
+    stamp = make_stamp(maps, maps.mask, 0.0, 70.0, 32 * maps.pixel_scale_arcsec)
+    valid = stamp.mask == 0
+    np.testing.assert_array_equal(valid, maps.mask == 0)
+    assert 64 * stamp.scale_arcsec == 64 * maps.pixel_scale_arcsec
+    back = {
+        "velocity": stamp.velocity + 70.0, "velocity_err": stamp.velocity_err, "intensity": stamp.intensity * stamp.intensity_norm,
+        "intensity_err": stamp.intensity_err * stamp.intensity_norm, "dispersion_sq": stamp.dispersion.astype(float) ** 2,
+    }  # fmt: skip
+    for name, values in back.items():
+        np.testing.assert_allclose(values[valid], getattr(maps, name)[valid], rtol=5e-7, atol=2e-5, err_msg=name)  # float32
+    upside_down = make_stamp(maps, maps.mask, 180.0, 70.0, 32 * maps.pixel_scale_arcsec)
+    np.testing.assert_allclose(upside_down.velocity[::-1, ::-1][valid], stamp.velocity[valid], atol=2e-5)
+
+
+@pytest.mark.parametrize("angle", [0.0, 23.0, 137.0])
+@pytest.mark.parametrize("stamp_pixels_per_native", [2.5, 1.3, 0.8, 0.45])
+def test_flux_is_conserved_on_an_unmasked_map(angle, stamp_pixels_per_native):
+    size = int(0.9 * 64 / stamp_pixels_per_native / np.sqrt(2))  # the whole map lies on the stamp
+    y, x = np.indices((size, size), dtype=float) - size / 2
+    a, r = np.radians(40), size / 10
+    along, across = np.cos(a) * x + np.sin(a) * y, np.cos(a) * y - np.sin(a) * x
+    light = np.exp(-((along / r) ** 2 + (across / (0.6 * r)) ** 2) / 2) + 0.4 * np.exp(-((along - r) ** 2 + (across - r) ** 2) / r**2)
+    none, one = np.zeros(light.shape, dtype=np.int32), np.ones_like(light)
+    maps = GalaxyMaps("g", one, one, none, None, (size / 2 - 0.3, size / 2 + 0.2), 0.5, intensity=light, intensity_err=one)
+    stamp = make_stamp(maps, none, angle, 0.0, 32 * 0.5 / stamp_pixels_per_native)
+    flux = np.nansum(stamp.intensity.astype(float)) * stamp.intensity_norm * stamp.scale_arcsec**2
+    assert flux == pytest.approx(light.sum() * 0.5**2, rel=1e-3)
+
+
+def test_the_field_is_the_datas_unless_the_disc_is_larger():
+    r_e = 1.678 * 6.0  # a scale length of 6 arcsec
+    assert field_half_width(10.0, r_e, 0.6) == (10.0, "data")
+    assert field_half_width(10.0, 1.001 * r_e, 0.6) == (pytest.approx(10.01), "r_e")
+    assert field_half_width(10.0, 5 * r_e, 0.6) == (pytest.approx(18.0), "r_e")  # never more than 1.8 times the data
+    assert field_half_width(10.0, 5 * r_e, None) == (10.0, "data")
+    assert field_half_width(10.0, np.nan, 0.6) == field_half_width(10.0, -1.0, 0.6) == (10.0, "data")
 
 
 def test_errors_stay_those_of_native_pixels():
