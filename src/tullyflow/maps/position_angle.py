@@ -10,16 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tullyflow import flags
+from tullyflow.maps.antisymmetry import Sampler, chi_squared, correlated_pixels, pixel_weights, residuals, systemic_velocity
 
-__all__ = ["PositionAngle", "fit_position_angle"]
+__all__ = ["ERR_FLOOR_KMS", "PositionAngle", "fit_position_angle"]
+
+ERR_FLOOR_KMS = 2.0
 
 _COARSE_DEG = 3.0
 _FINE_DEG = 6.0  # half-range of the fine search
-_SAMPLES_PER_CHUNK = 60_000  # angles x pixels worked on at a time: stays in the cache
-_DEPTH = 0.1  # the minimum is fitted out to where the curve has risen by this share of its depth
+_DEPTH = 0.05  # the minimum is fitted out to where the curve has risen by this share of its depth
 _WEDGE_DEG = 30.0
-_ERR_CALIBRATION = 1.12  # these three by Monte-Carlo on simulated discs with noise, beam and gaps: for a deep curve; ...
-_SHALLOW = 1.9  # ... noise moves the minimum of a shallow one in second order, less where pixels share it or the minimum is narrow;
+_ERR_CALIBRATION = 1.16  # these three by Monte-Carlo on simulated discs with noise, beam and gaps: for a deep curve; ...
+_SHALLOW = 2.8  # ... noise moves the minimum of a shallow one in second order, less where pixels share it or the minimum is narrow;
 _ERR_FLOOR_DEG = 0.03  # ... interpolation alone
 _OUTLIER_SIGMA = 4.0  # residuals beyond it lose weight (Huber)
 _MIN_PIXELS = 10
@@ -45,69 +47,6 @@ class PositionAngle:
     chi2: NDArray[np.float64]
     flags: int = 0
     message: str = ""
-
-
-class _Sampler:
-    """Bilinear sampling of a masked map at any points, as value x weight and weight in one gather."""
-
-    def __init__(self, values: NDArray, valid: NDArray, centre: tuple[float, float]):
-        ny, nx = values.shape
-        padded = np.zeros((ny + 3, nx + 3), dtype=np.complex64)  # real: value where valid, imaginary: 1 where valid
-        padded[1 : ny + 1, 1 : nx + 1] = np.where(valid, values, 0.0) + 1j * valid
-        self._flat = padded.ravel()
-        self._width = nx + 3
-        self._limits = (nx + 0.999, ny + 0.999)
-        self._centre = (centre[0] + 1, centre[1] + 1)
-
-    def __call__(self, x: NDArray, y: NDArray) -> NDArray:
-        """Weighted sum (real) and sum of weights (imaginary) at offsets from the centre, in pixels."""
-        x = np.clip(x + self._centre[0], 0, self._limits[0])
-        y = np.clip(y + self._centre[1], 0, self._limits[1])
-        column, row = x.astype(np.intp), y.astype(np.intp)
-        fx, fy = (x - column).astype(np.float32), (y - row).astype(np.float32)
-        at = row * self._width + column
-        flat, width = self._flat, self._width
-        low, high = flat.take(at), flat.take(at + width)
-        low += fx * (flat.take(at + 1) - low)
-        high += fx * (flat.take(at + width + 1) - high)
-        high -= low
-        high *= fy
-        low += high
-        return low
-
-
-def _mean_of_sampled(sampled: NDArray, weight_min: float = 0.5) -> tuple[NDArray, NDArray]:
-    there = sampled.imag >= weight_min
-    return np.divide(sampled.real, sampled.imag, out=np.zeros(sampled.shape), where=there), there
-
-
-def _residuals(theta: NDArray, offsets: NDArray, v: NDArray, sampler: _Sampler) -> tuple[NDArray, NDArray]:
-    """v minus its bi-antisymmetric model, and the number of copies in that model: both (angle, pixel)."""
-    x, y = offsets
-    opposite, has_opposite = _mean_of_sampled(sampler(-x, -y))
-    total = v - opposite
-    count = 1 + has_opposite.astype(np.int8)
-    c, s = np.cos(2 * theta)[:, None], np.sin(2 * theta)[:, None]
-    mx, my = c * x + s * y, s * x - c * y  # (angle, pixel): mirrored across the trial axis
-    mirrored, has_mirrored = _mean_of_sampled(sampler(mx, my))
-    crossed, has_crossed = _mean_of_sampled(sampler(-mx, -my))
-    n = count + has_mirrored + has_crossed
-    return v - (total + mirrored - crossed) / n, n
-
-
-def _curve(angles_deg: NDArray, offsets: NDArray, v: NDArray, weight: NDArray, sampler: _Sampler) -> NDArray:
-    """Chi-squared of the residuals at each trial angle, per degree of freedom of that angle times that of a full overlap.
-
-    A pixel whose mirrored copies fall outside the data has residual 0 whatever the angle; without the
-    division an elongated footprint would prefer the axes along which it overlaps itself least.
-    """
-    chi2 = np.empty(len(angles_deg))
-    step = max(1, _SAMPLES_PER_CHUNK // len(v))
-    for k in range(0, len(angles_deg), step):
-        residual, n = _residuals(np.radians(angles_deg[k : k + step]), offsets, v, sampler)
-        freedom = (weight * (1 - 1 / n)).sum(axis=1)
-        chi2[k : k + step] = (weight * residual**2).sum(axis=1) / np.where(freedom > 0, freedom, np.nan)
-    return chi2 * 0.75 * weight.sum()
 
 
 def _minimum(angles: NDArray, chi2: NDArray, start: float) -> tuple[float, float]:
@@ -143,28 +82,6 @@ def _trust(residual: NDArray, weight: NDArray) -> NDArray:
     return np.minimum(1.0, np.divide(limit, away, out=np.ones_like(away), where=away > 0)) if limit > 0 else np.ones_like(away)
 
 
-def _correlated_pixels(residual: NDArray, offsets: NDArray) -> float:
-    """Pixels that share one independent residual: the sum of the autocorrelation over its central peak.
-
-    The peak ends at the first ring of lags (1 pixel wide) where the mean autocorrelation is below 0.1.
-    """
-    column, row = np.rint(offsets - offsets.min(axis=1, keepdims=True)).astype(int)
-    shape = (2 * row.max() + 2, 2 * column.max() + 2)
-    image, there = np.zeros(shape), np.zeros(shape)
-    image[row, column], there[row, column] = residual, 1.0
-    products = np.fft.irfft2(np.abs(np.fft.rfft2(image)) ** 2, shape)
-    pairs = np.fft.irfft2(np.abs(np.fft.rfft2(there)) ** 2, shape)
-    lag_y, lag_x = np.fft.fftfreq(shape[0], 1 / shape[0])[:, None], np.fft.fftfreq(shape[1], 1 / shape[1])
-    ring = np.rint(np.hypot(lag_x, lag_y)).astype(int).ravel()
-    total = np.bincount(ring, products.ravel()) / np.maximum(np.bincount(ring, np.rint(pairs).ravel()), 1)
-    number = np.bincount(ring)
-    if not total[0] > 0:
-        return 1.0
-    correlation = total / total[0]
-    end = int(np.argmax(correlation < 0.1)) if (correlation < 0.1).any() else len(correlation)
-    return float(max(1.0, (correlation[:end] * number[:end]).sum()))
-
-
 def _second_order(chi2: NDArray, shared: float) -> float:
     """Factor on the error for noise that enters the curve squared: it grows as the curve gets shallow beside its minimum."""
     rise = np.median(chi2) - chi2.min()
@@ -173,18 +90,10 @@ def _second_order(chi2: NDArray, shared: float) -> float:
     return float(np.sqrt(1 + _SHALLOW * (chi2.min() / rise) ** 2 * (chi2.std() / rise) ** 4 / np.sqrt(shared)))
 
 
-def _systemic(v_map: NDArray, good: NDArray, centre: tuple[float, float]) -> tuple[float, int]:
-    """Median of v's even part about ``centre`` (needs no axis; NaN without pairs), and the number of pixels with a partner."""
-    rows, columns = np.nonzero(good)
-    opposite, paired = _mean_of_sampled(_Sampler(v_map, good, centre)(centre[0] - columns, centre[1] - rows))
-    n = int(paired.sum())
-    return (float(np.median((v_map[good] + opposite)[paired]) / 2) if n else float("nan")), n
-
-
 def _error_from_centre(v_map: NDArray, good: NDArray, centre: tuple[float, float], angle: float, err: float) -> float:
     """1 sigma of v_sys (km/s) for a centre uncertain by ``err`` pixels along the axis: half the change between its two ends."""
     dx, dy = err * np.cos(np.radians(angle)), err * np.sin(np.radians(angle))
-    ends = [_systemic(v_map, good, (centre[0] + sign * dx, centre[1] + sign * dy))[0] for sign in (-1, 1)]
+    ends = [systemic_velocity(v_map, good, (centre[0] + sign * dx, centre[1] + sign * dy))[0] for sign in (-1, 1)]
     return abs(ends[1] - ends[0]) / 2
 
 
@@ -202,7 +111,7 @@ def fit_position_angle(
     *,
     step_deg: float = 1.0,
     err_max_deg: float = 45.0,
-    err_floor_kms: float = 3.0,
+    err_floor_kms: float = ERR_FLOOR_KMS,
     centre_err: float = _CENTRE_ERR,
 ) -> PositionAngle:
     """Find the axis about which a velocity map is closest to bi-antisymmetric, and its receding side.
@@ -220,8 +129,8 @@ def fit_position_angle(
     err_max_deg
         A position angle less certain than this is flagged.
     err_floor_kms
-        Added to the errors in quadrature: real discs depart from bi-antisymmetry by about this much, and without
-        it the few brightest pixels decide.
+        Added to the errors in quadrature, as is the median error of the map: real discs depart from bi-antisymmetry by more than
+        the errors of their brightest pixels, which would decide alone.
     centre_err
         1 sigma of the centre along the major axis, pixels.
 
@@ -250,33 +159,33 @@ def fit_position_angle(
         return _failed(f"{n_pixels} valid pixels, fewer than {_MIN_PIXELS}", n_pixels)
     rows, columns = np.nonzero(good)
     offsets = np.stack([columns - centre[0], rows - centre[1]])  # (x or y, pixel)
-    v, weight = v_map[good], 1 / (err_map[good] ** 2 + err_floor_kms**2)
+    v, weight = v_map[good], pixel_weights(err_map[good], err_floor_kms)
 
-    v_sys, n_paired = _systemic(v_map, good, centre)
+    v_sys, n_paired = systemic_velocity(v_map, good, centre)
     if n_paired < _MIN_PIXELS:
         return _failed(f"{n_paired} pixels have a partner across the centre, fewer than {_MIN_PIXELS}", n_pixels)
-    sampler = _Sampler(v_map - v_sys, good, centre)
+    sampler = Sampler(v_map - v_sys, good, centre)
     coarse = np.arange(0.0, 180.0, _COARSE_DEG)
-    chi2 = _curve(coarse, offsets, v - v_sys, weight, sampler)
+    chi2 = chi_squared(coarse, offsets, v - v_sys, weight, sampler)
     if not np.isfinite(chi2).all() or np.ptp(chi2) <= 0:
         return _failed("the curve over position angle is flat", n_pixels, coarse, chi2)
     steps = int(np.ceil(_FINE_DEG / step_deg))
     fine = coarse[chi2.argmin()] + step_deg * np.arange(-steps, steps + 1)
-    fine_chi2 = _curve(fine, offsets, v - v_sys, weight, sampler)
+    fine_chi2 = chi_squared(fine, offsets, v - v_sys, weight, sampler)
     angle, curvature = _minimum(np.r_[coarse, fine], np.r_[chi2, fine_chi2], float(fine[fine_chi2.argmin()]))
-    residual, n = (a[0] for a in _residuals(np.radians([angle]), offsets, v - v_sys, sampler))
+    residual, n = (a[0] for a in residuals(np.radians([angle]), offsets, v - v_sys, sampler))
     trust = _trust(residual, weight)
     if (trust < 1).any():
         weight = weight * trust
-        chi2, fine_chi2 = (_curve(a, offsets, v - v_sys, weight, sampler) for a in (coarse, fine))
+        chi2, fine_chi2 = (chi_squared(a, offsets, v - v_sys, weight, sampler) for a in (coarse, fine))
         angle, curvature = _minimum(np.r_[coarse, fine], np.r_[chi2, fine_chi2], angle)
-        residual, n = (a[0] for a in _residuals(np.radians([angle]), offsets, v - v_sys, sampler))
+        residual, n = (a[0] for a in residuals(np.radians([angle]), offsets, v - v_sys, sampler))
     minimum = float(min(fine_chi2.min(), chi2.min()))
     shift = float(np.median(residual))
     v_sys += shift
     freedom = float((1 - 1 / n).sum())
     residual -= shift
-    shared = _correlated_pixels(residual * np.sqrt(weight), offsets)
+    shared = correlated_pixels(residual * np.sqrt(weight), offsets)
     scale = float((weight * residual**2).sum()) / max(freedom, 1.0) * shared
     within = float((chi2 - minimum <= 9 * scale).mean()) * 90  # half the range of angles, of 180 deg
     err = _ERR_CALIBRATION * max(float(np.sqrt(2 * scale / curvature)) if curvature > 0 else 0.0, (within - _COARSE_DEG / 2) / 3)
