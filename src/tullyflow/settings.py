@@ -74,6 +74,7 @@ class Maps(_Section):
     velocity_err_default: Kms = Field(5.0, gt=0, description="error used where a survey gives none, km/s")
     outlier_kms: Kms = Field(60.0, gt=0, description="a spaxel further than this and 5 sigma from its neighbours' median is masked, km/s")
     field_r_scale_max: float | None = Field(0.6, gt=0, description="a stamp's field is what the data reach, widened (to 1.8 times that at most) until R_e/1.678 is this share of its half-width: inside network.ranges.r_scale; null = the data alone (paper)")
+    centre: Literal["catalogue", "kinematic"] = Field("catalogue", description="centre of rotation: the catalogue's position, or where the map is closest to antisymmetric (the catalogue's where the map does not say)")
     pa_step: Deg = Field(1.0, gt=0, le=10, description="step of the position angle search, deg")
     pa_err_max: Deg = Field(45.0, gt=0, description="a position angle less certain than this is not used, deg")
     blank: list[float] = Field(default_factory=list, description="values that mean 'no data' besides NaN, e.g. [0, -999]")

@@ -1,10 +1,13 @@
 """Promises of the kinematic centre."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tullyflow.maps.kinematic_centre import fit_centre
+from tullyflow.maps.kinematic_centre import fit_centre, move_centre
 from tullyflow.maps.position_angle import fit_position_angle
+from tullyflow.surveys import GalaxyMaps
 
 SIZE, CENTRE = 51, (24.3, 26.1)
 
@@ -66,3 +69,15 @@ def test_no_map_is_a_message_and_no_exception():
     found = fit_centre(np.full((9, 9), np.nan), 3.0, np.ones((9, 9), bool), (4.0, 4.0))
     assert not found.fitted
     assert found.message
+
+
+def test_maps_get_their_kinematic_centre_or_keep_theirs():
+    velocity, valid = disc()
+    mask = np.where(valid, 0, 1).astype(np.int32)
+    maps = GalaxyMaps("x", velocity, np.full(velocity.shape, 3.0), mask, None, (CENTRE[0] + 1.5, CENTRE[1]), 0.5)
+    moved, said = move_centre(maps, valid)
+    assert np.hypot(moved.centre[0] - CENTRE[0], moved.centre[1] - CENTRE[1]) < 0.1
+    assert "1.5 pixels from the given one" in said
+    flat, said = move_centre(replace(maps, velocity=np.zeros_like(velocity)), valid)
+    assert flat.centre == maps.centre
+    assert said.startswith("No kinematic centre")

@@ -21,6 +21,7 @@ from tullyflow.conventions import (
 from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.maps.geometry import fill_factor, measure_geometry
+from tullyflow.maps.kinematic_centre import move_centre
 from tullyflow.maps.masks import count_mask, mask_maps
 from tullyflow.maps.orientation import image_axes, image_to_sky_angle
 from tullyflow.maps.position_angle import PositionAngle, fit_position_angle
@@ -156,6 +157,10 @@ def _make(maps: GalaxyMaps, target: Mapping, settings: Settings, row: _Row) -> t
     if fill < limits.fill_factor_min:
         row.flag(GALAXY.LOW_FILL_FACTOR, f"Fill factor {fill:.3f}, needed {limits.fill_factor_min:g}.")
 
+    if limits.centre == "kinematic":
+        maps, said = move_centre(maps, valid)
+        row.messages.append(said)
+        row.values |= {"x_centre": maps.centre[0], "y_centre": maps.centre[1]}
     axis = fit_position_angle(
         maps.velocity, maps.velocity_err, valid, maps.centre, step_deg=limits.pa_step, err_max_deg=limits.pa_err_max
     )

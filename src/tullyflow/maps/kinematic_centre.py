@@ -1,6 +1,6 @@
 """Kinematic centre: the point about which a velocity map is closest to bi-antisymmetric."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,8 +9,9 @@ from scipy.optimize import minimize
 
 from tullyflow.maps.antisymmetry import Sampler, correlated_pixels, pixel_weights, residuals
 from tullyflow.maps.position_angle import ERR_FLOOR_KMS, fit_position_angle
+from tullyflow.surveys import GalaxyMaps
 
-__all__ = ["KinematicCentre", "fit_centre"]
+__all__ = ["KinematicCentre", "fit_centre", "move_centre"]
 
 _STEP = np.array([1.0, 1.0, 3.0])  # pixels, pixels, deg: over shorter ways interpolation makes the surface uneven
 _ERR_CALIBRATION = 1.5  # by Monte-Carlo on simulated discs with noise, beam and gaps
@@ -106,6 +107,17 @@ def fit_centre(
         x, y = surface.centre(found[0], found[1])
         return KinematicCentre(float(x), float(y), float(along), float(across))
     return KinematicCentre(*start, float(along), float(across), False, message)
+
+
+def move_centre(maps: GalaxyMaps, valid: NDArray) -> tuple[GalaxyMaps, str]:
+    """Maps with their kinematic centre instead of the one they came with, and the sentence that says so, or why not."""
+    found = fit_centre(maps.velocity, maps.velocity_err, valid, maps.centre)
+    if not found.fitted:
+        return maps, f"No kinematic centre: {found.message}; the given one is used."
+    away = np.hypot(found.x - maps.centre[0], found.y - maps.centre[1])
+    errors = f"1 sigma {found.err_along:.2f} pixels along the axis and {found.err_across:.2f} across"
+    said = f"Kinematic centre ({found.x:.2f}, {found.y:.2f}), {errors}"
+    return replace(maps, centre=(found.x, found.y)), f"{said}; {away:.1f} pixels from the given one."
 
 
 def _smoothed(v_map: NDArray, good: NDArray) -> NDArray[np.float64]:

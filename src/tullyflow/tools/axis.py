@@ -10,6 +10,7 @@ from tullyflow import flags
 from tullyflow.errors import DataError, SettingsError
 from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.maps.antisymmetry import systemic_velocity
+from tullyflow.maps.kinematic_centre import move_centre
 from tullyflow.maps.masks import count_mask, mask_maps
 from tullyflow.maps.orientation import image_axes, image_to_sky_angle
 from tullyflow.maps.position_angle import PositionAngle, fit_position_angle
@@ -167,10 +168,12 @@ def find_axes(maps: GalaxyMaps, settings: Settings, *, north_up: bool = False, f
         bits |= GALAXY.NO_VALID_PIXEL
         said = ", ".join(f"{n} {reason}" for reason, n in counts.reasons.items())
         messages.append(f"None of {mask.size} pixels is valid{f' ({said})' if said else ''}.")
+    elif fit_centre:
+        maps, said = move_centre(maps, valid)
+        messages.append(said)
 
     def axis(velocity: NDArray, err: NDArray | float, good: NDArray) -> Axis:
-        asked = {"fit_centre": True} if fit_centre else {}
-        fit = fit_position_angle(velocity, err, good, maps.centre, step_deg=limits.pa_step, err_max_deg=limits.pa_err_max, **asked)
+        fit = fit_position_angle(velocity, err, good, maps.centre, step_deg=limits.pa_step, err_max_deg=limits.pa_err_max)
         pa = image_to_sky_angle(fit.image_angle_deg, *sky) if sky is not None and np.isfinite(fit.image_angle_deg) else float("nan")
         return Axis(velocity, good, maps.centre, fit, pa)
 
