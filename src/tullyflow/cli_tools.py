@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 from tullyflow.errors import SettingsError
@@ -21,9 +22,19 @@ def add_tools(commands) -> None:
 
 def _tool(commands, name: str, function, summary: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-    parser.set_defaults(function=function, log_to_stderr=True)
+    parser.set_defaults(function=partial(_in_one_sentence, function), log_to_stderr=True)
     parser.add_argument("--settings", help="config file (YAML) whose section maps is used; none is needed")
     return parser
+
+
+def _in_one_sentence(function, args) -> None:
+    """Run a tool; a place that cannot be written to is the caller's mistake."""
+    try:
+        function(args)
+    except BrokenPipeError:
+        raise
+    except OSError as err:
+        raise SettingsError(f"{err.filename or 'a file'}: {err.strerror or err}.") from err
 
 
 def _add_position_angle(commands) -> None:

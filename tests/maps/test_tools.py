@@ -161,6 +161,7 @@ def test_inverse_variances_and_other_units_of_the_error_are_understood(tmp_path,
         ]
     assert "inverse variances" in rows["V_IVAR"]["messages"] and "variances" not in rows["E"]["messages"]
     assert rows["BAD_IVAR"]["n_spaxels"] == np.isfinite(velocity[20:]).sum()  # no weight is no value
+    assert "velocities have an error that is not positive" in rows["BAD_IVAR"]["messages"]
 
 
 def test_a_guessed_centre_that_matters_is_said(tmp_path, capsys):
@@ -284,6 +285,16 @@ def test_bad_maps_of_a_table_are_flagged_one_by_one(tmp_path, capsys):
     for name, flag in {**expected, "wrong": "MISSING_HDU"}.items():
         assert flag in found.loc[name, "flags"].split(",") and found.messages[name].rstrip().endswith("."), name
         assert np.isnan(found.pa_deg[name]) or found.pa_err_deg[name] > 45, name
+
+
+@pytest.mark.parametrize(
+    "arguments", [("position-angle", "--hdu", "VELOCITY", "--plot", "{file}/map.png"), ("moments", "--out", "{file}/made")]
+)
+def test_a_place_that_cannot_be_written_is_one_sentence(field, cube, capsys, arguments):
+    tool, *options = (text.format(file=field) for text in arguments)
+    code = main([tool, str(field if tool == "position-angle" else cube[0]), *options])
+    err = capsys.readouterr().err
+    assert code == 2 and str(field) in err.splitlines()[-1] and "Traceback" not in err
 
 
 @pytest.fixture

@@ -66,6 +66,9 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
         flags |= GALAXY.NO_ERROR_MAP
         messages.append(f"No velocity errors: {settings.maps.velocity_err_default:g} km/s everywhere.")
     else:
+        wrong = int((np.isfinite(velocity) & ~(velocity_err > 0)).sum())
+        if wrong:
+            messages.append(f"{wrong} velocities have an error that is not positive, or none: left out.")
         velocity_err = np.where(velocity_err > 0, velocity_err, np.nan)
     try:
         wcs, scale = _sky(header, row, target, velocity.shape, path)
