@@ -204,3 +204,29 @@ def test_real_stellar_maps_agree_with_published_angles(shared):
 def sky_angle(velocity, err, centre, wcs):
     fit = fit_position_angle(velocity, err, np.isfinite(velocity), centre)
     return image_to_sky_angle(fit.image_angle_deg, *image_axes(wcs, centre)), fit
+
+
+def test_a_narrow_strip_of_data_has_its_axis_with_an_error_that_is_none_of_a_flat_curve():
+    y, x = np.indices((60, 50), dtype=float)
+    c, s = np.cos(np.radians(133.0)), np.sin(np.radians(133.0))
+    along, across = c * (x - 25) + s * (y - 30), c * (y - 30) - s * (x - 25)
+    velocity = 150 * np.tanh(along / 8) + np.random.default_rng(8).normal(0, 8, x.shape)
+    fit = fit_position_angle(velocity, 8.0, (np.abs(across) < 5) & (np.abs(along) < 26), (25.0, 30.0))
+    assert fit.flags == 0
+    assert abs(difference(fit.image_angle_deg, 133.0)) < 3 * fit.err_deg < 10
+
+
+def test_wild_bins_at_the_rim_do_not_turn_the_receding_side():
+    velocity, radius = disc(40.0)
+    y, x = np.indices(velocity.shape)
+    wild = (radius > 17) & ((x - CENTRE[0]) + (y - CENTRE[1]) > 0)  # on the receding side, far beyond any rotation
+    fit = fit_position_angle(np.where(wild, -600.0, velocity), 3.0, radius < 21, CENTRE)
+    assert abs(difference(fit.image_angle_deg, 40.0)) < 15
+
+
+def test_noise_alone_has_no_axis_and_an_error_no_larger_than_of_any_axis():
+    velocity, radius = disc(0.0)
+    noise = np.random.default_rng(9).normal(0, 5, velocity.shape)
+    fit = fit_position_angle(noise, 5.0, radius < 21, CENTRE)
+    assert fit.flags == GALAXY.PA_FAILED
+    assert fit.err_deg <= 180 / np.sqrt(12)

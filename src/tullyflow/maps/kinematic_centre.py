@@ -17,7 +17,9 @@ _STEP = np.array([1.0, 1.0, 3.0])  # pixels, pixels, deg: over shorter ways inte
 _ERR_CALIBRATION = 1.5  # by Monte-Carlo on simulated discs with noise, beam and gaps
 _SMOOTH = 1.0  # pixels: all copies lie between pixels alike, where interpolation would smooth them and not the pixels
 _ERR_FLOOR = 0.03  # pixels: interpolation alone
+_FREEDOM_MIN = 0.8  # of that about the start
 _ERR_MAX = 2.0  # pixels
+_REACH, _REACH_SHARE = 4.0, 0.2  # pixels, and of the radius of a circle of as many pixels as are valid
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class _Surface:
         self._v, self._good, self._weight = v_map, good, weight
         self._start, self._angle = start, angle_deg
         self._rows, self._columns = np.nonzero(good)
+        self._freedom_min = _FREEDOM_MIN * self.parts(np.zeros(3))[1]
 
     def centre(self, along: float, across: float) -> tuple[float, float]:
         c, s = np.cos(np.radians(self._angle)), np.sin(np.radians(self._angle))
@@ -61,18 +64,25 @@ class _Surface:
         v_sys = (weight * left).sum() / max((weight * of_one).sum(), 1e-12 * v.size)
         return left - v_sys * of_one, n, offsets
 
-    def __call__(self, point: NDArray) -> float:
+    def parts(self, point: NDArray) -> tuple[float, float]:
+        """Chi-squared and degrees of freedom, both weighted."""
         residual, n, _ = self.residual(point)
-        freedom = (self._weight * (1 - 1 / n)).sum()
-        return float((self._weight * residual**2).sum() / freedom) if freedom > 0 else np.inf
+        return float((self._weight * residual**2).sum()), float((self._weight * (1 - 1 / n)).sum())
+
+    def __call__(self, point: NDArray) -> float:
+        chi2, freedom = self.parts(point)
+        if not freedom > 0:
+            return np.inf
+        return chi2 / freedom * max(1.0, self._freedom_min / freedom) ** 2  # no escape to where few pixels have partners
 
 
 def fit_centre(
-    velocity: ArrayLike, velocity_err: ArrayLike | float, valid: ArrayLike, start: tuple[float, float], *, reach: float = 4.0
+    velocity: ArrayLike, velocity_err: ArrayLike | float, valid: ArrayLike, start: tuple[float, float], *, reach: float | None = None
 ) -> KinematicCentre:
-    """Find the centre, within ``reach`` pixels of ``start`` (x, y), about which the map is closest to bi-antisymmetric.
+    """Find the centre near ``start`` (x, y) about which the map is closest to bi-antisymmetric.
 
-    The other parameters are those of `fit_position_angle`; the axis is fitted along, v_sys too. Solid-body rotation has no kinematic
+    The other parameters are those of `fit_position_angle`; the axis is fitted along, v_sys too. It moves by at
+    most ``reach`` pixels (default: 4, or a fifth of the map's radius where that is more). Solid-body rotation has no kinematic
     centre: where the best point lies at the edge of the reach, or 1 sigma exceeds 2 pixels, the start is given back.
 
     Notes
@@ -86,6 +96,7 @@ def fit_centre(
     axis = fit_position_angle(v_map, err_map, good, start)
     if not np.isfinite(axis.image_angle_deg):
         return KinematicCentre(*start, np.nan, np.nan, False, axis.message)
+    reach = max(_REACH, _REACH_SHARE * np.sqrt(good.sum() / np.pi)) if reach is None else reach
     weight = pixel_weights(err_map[good], ERR_FLOOR_KMS)
     surface = _Surface(_smoothed(v_map - axis.v_sys_kms, good), good, weight, start, axis.image_angle_deg)
     simplex = np.vstack([np.zeros(3), np.diag([1.5, 1.5, 5.0])])
@@ -100,7 +111,7 @@ def fit_centre(
     with np.errstate(invalid="ignore"):
         along, across = np.hypot(_ERR_CALIBRATION * np.sqrt(2 * scale * np.diag(np.linalg.pinv(curvature))[:2]), _ERR_FLOOR)
     if np.hypot(found[0], found[1]) >= reach:
-        message = f"the best centre lies {reach:g} pixels or more from ({start[0]:.1f}, {start[1]:.1f})"
+        message = f"the best centre lies {reach:.0f} pixels or more from ({start[0]:.1f}, {start[1]:.1f})"
     elif not max(along, across) <= _ERR_MAX or np.linalg.eigvalsh(curvature).min() <= 0:
         message = f"the map does not say where its centre is (1 sigma {along:.1f} and {across:.1f} pixels, allowed {_ERR_MAX:g})"
     else:
@@ -110,10 +121,15 @@ def fit_centre(
 
 
 def move_centre(maps: GalaxyMaps, valid: NDArray) -> tuple[GalaxyMaps, str]:
-    """Maps with their kinematic centre instead of the one they came with, and the sentence that says so, or why not."""
-    found = fit_centre(maps.velocity, maps.velocity_err, valid, maps.centre)
+    """Maps with their kinematic centre instead of the one they came with, and the sentence that says so, or why not.
+
+    Where the centre they came with is a guess, the search begins at the middle of the valid pixels.
+    """
+    rows, columns = np.nonzero(valid)
+    guess = (float(columns.mean()), float(rows.mean())) if maps.centre_guessed and rows.size else maps.centre
+    found = fit_centre(maps.velocity, maps.velocity_err, valid, guess)
     if not found.fitted:
-        return maps, f"No kinematic centre: {found.message}; the given one is used."
+        return replace(maps, centre=guess), f"No kinematic centre: {found.message}; {guess[0]:.1f}, {guess[1]:.1f} is used."
     away = np.hypot(found.x - maps.centre[0], found.y - maps.centre[1])
     errors = f"1 sigma {found.err_along:.2f} pixels along the axis and {found.err_across:.2f} across"
     said = f"Kinematic centre ({found.x:.2f}, {found.y:.2f}), {errors}"

@@ -22,7 +22,9 @@ _DEPTH = 0.05  # the minimum is fitted out to where the curve has risen by this 
 _WEDGE_DEG = 30.0
 _ERR_CALIBRATION = 1.16  # these three by Monte-Carlo on simulated discs with noise, beam and gaps: for a deep curve; ...
 _SHALLOW = 2.8  # ... noise moves the minimum of a shallow one in second order, less where pixels share it or the minimum is narrow;
+_BROAD_MAX = 1.3  # a round map's standard deviation over depth; that of a narrow strip of data has a spike, and is more
 _ERR_FLOOR_DEG = 0.03  # ... interpolation alone
+_ERR_CEILING_DEG = 180 / 12**0.5  # any axis is as good as another
 _OUTLIER_SIGMA = 4.0  # residuals beyond it lose weight (Huber)
 _MIN_PIXELS = 10
 _CENTRE_ERR = 0.3  # native pixels
@@ -87,7 +89,8 @@ def _second_order(chi2: NDArray, shared: float) -> float:
     rise = np.median(chi2) - chi2.min()
     if not (chi2.min() > 0 and rise > 0):
         return 1.0
-    return float(np.sqrt(1 + _SHALLOW * (chi2.min() / rise) ** 2 * (chi2.std() / rise) ** 4 / np.sqrt(shared)))
+    broad = min(chi2.std() / rise, _BROAD_MAX)
+    return float(np.sqrt(1 + _SHALLOW * (chi2.min() / rise) ** 2 * broad**4 / np.sqrt(shared)))
 
 
 def _error_from_centre(v_map: NDArray, good: NDArray, centre: tuple[float, float], angle: float, err: float) -> float:
@@ -189,7 +192,7 @@ def fit_position_angle(
     scale = float((weight * residual**2).sum()) / max(freedom, 1.0) * shared
     within = float((chi2 - minimum <= 9 * scale).mean()) * 90  # half the range of angles, of 180 deg
     err = _ERR_CALIBRATION * max(float(np.sqrt(2 * scale / curvature)) if curvature > 0 else 0.0, (within - _COARSE_DEG / 2) / 3)
-    err = float(np.hypot(err * _second_order(np.r_[chi2, fine_chi2], shared), _ERR_FLOOR_DEG))
+    err = float(min(np.hypot(err * _second_order(np.r_[chi2, fine_chi2], shared), _ERR_FLOOR_DEG), _ERR_CEILING_DEG))
     independent = n_pixels / shared
     v_sys_err = 1.2533 * 1.4826 * float(np.median(np.abs(residual))) / np.sqrt(independent * freedom / n_pixels)
     v_sys_err = float(np.hypot(v_sys_err, _error_from_centre(v_map, good, centre, angle, centre_err)))
@@ -215,6 +218,7 @@ def _receding_side(angle: float, offsets: NDArray, v: NDArray, residual: NDArray
     wedge = (np.abs(across) <= np.tan(np.radians(_WEDGE_DEG)) * np.abs(along)) & (along != 0)
     if wedge.sum() < 2:
         return angle % 360, 0.0
-    mean = float((np.sign(along) * v)[wedge].mean())
-    err = float(np.std(residual)) * np.sqrt(max(shared, 1.0) / wedge.sum())
-    return (angle if mean >= 0 else angle + 180) % 360, abs(mean) / err if err > 0 else np.inf * abs(mean)
+    middle = float(np.median((np.sign(along) * v)[wedge]))  # not the mean: a few wild bins at the rim would decide
+    away = 1.4826 * float(np.median(np.abs(residual - np.median(residual))))
+    err = 1.2533 * away * np.sqrt(max(shared, 1.0) / wedge.sum())
+    return (angle if middle >= 0 else angle + 180) % 360, abs(middle) / err if err > 0 else np.inf * abs(middle)
