@@ -1,5 +1,7 @@
 """Promises of the moments of a cube."""
 
+import gzip
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -128,6 +130,21 @@ def test_an_elliptical_beam_keeps_its_axes(tmp_path):
     found = moments_from_cube(write(tmp_path / "c.fits", cube, BMAJ=4e-3, BMIN=2e-3, BPA=-30.0), Maps())
     np.testing.assert_allclose(found.beam, (14.4, 7.2, 150.0))
     assert np.isclose(found.beam_fwhm_arcsec, np.sqrt(14.4 * 7.2))
+
+
+def test_a_gzipped_or_compressed_cube_is_the_same_cube(tmp_path):
+    cube, _, _ = line_cube()
+    plain = write(tmp_path / "a.fits", cube + np.random.default_rng(2).normal(0, 0.002, cube.shape))
+    (tmp_path / "b.fits.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    with fits.open(plain) as hdus:
+        fits.CompImageHDU(hdus[0].data, hdus[0].header, compression_type="GZIP_2", quantize_level=0).writeto(tmp_path / "c.fits.fz")
+    found = moments_from_cube(plain, Maps())
+    for name, hdu in (("b.fits.gz", 0), ("c.fits.fz", 1)):
+        np.testing.assert_array_equal(moments_from_cube(tmp_path / name, Maps(), hdu).velocity, found.velocity)
+    (tmp_path / "torn.fits.gz").write_bytes((tmp_path / "b.fits.gz").read_bytes()[:-9000])
+    with pytest.raises(DataError, match="torn") as caught:
+        moments_from_cube(tmp_path / "torn.fits.gz", Maps())
+    assert caught.value.flag == GALAXY.UNREADABLE_FILE
 
 
 def test_a_stokes_axis_and_the_order_of_axes_do_not_matter(tmp_path):

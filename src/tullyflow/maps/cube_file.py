@@ -1,7 +1,9 @@
 """Read a spectral cube one channel at a time, so that its size does not matter."""
 
 import gzip
+import shutil
 import struct
+import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from tullyflow.maps.spectral_axis import spectral_axis_number
 __all__ = ["CubeFile"]
 
 _BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error, zlib.error, gzip.BadGzipFile)
+_GZIP = b"\x1f\x8b"
 _BLOCK = 32_000_000  # voxels read at once where the spectral axis is not the slowest
 
 
@@ -24,22 +27,40 @@ class CubeFile:
     """A cube of a FITS file as channels: ``cube[k]`` is the image (y, x) of channel k, float32, NaN = no value.
 
     Axes of length one (Stokes, degenerate ones) are dropped. Where the spectral axis is the slowest, as in most cubes, nothing is
-    kept in memory; otherwise the cube is turned once and kept. ``blank`` lists values that mean no data besides NaN and inf.
-    Raises `DataError`: UNREADABLE_FILE (torn, no three axes longer than one), NO_WCS (no one spectral axis).
+    kept in memory; otherwise the cube is turned once and kept. A gzipped file is unpacked into a temporary one. ``blank`` lists
+    values that mean no data besides NaN and inf. Raises `DataError`: UNREADABLE_FILE (torn, no three axes longer than one), NO_WCS
+    (no one spectral axis).
     """
 
     def __init__(self, path: str | Path, hdu: int = 0, blank: Sequence[float] = ()):
         self.name = Path(path).name
         self.blank = list(blank)
+        self._unpacked = None
         try:
-            self._hdus = fits.open(path, memmap=False)
+            self._hdus = fits.open(self._plain(Path(path)), memmap=False)
         except _BROKEN as err:
+            self._drop_unpacked()
             raise self._broken(err) from err
         try:
             self._open(hdu)
         except BaseException:
             self.close()
             raise
+
+    def _plain(self, path: Path) -> Path:
+        """The path, or that of the file it unpacks into: in a gzip stream each channel would be sought from the start."""
+        with path.open("rb") as file:
+            if file.read(len(_GZIP)) != _GZIP:
+                return path
+        self._unpacked = tempfile.NamedTemporaryFile(suffix=".fits")  # noqa: SIM115 (closed with the cube)
+        with gzip.open(path) as packed:
+            shutil.copyfileobj(packed, self._unpacked, 1 << 20)
+        self._unpacked.flush()
+        return Path(self._unpacked.name)
+
+    def _drop_unpacked(self) -> None:
+        if self._unpacked is not None:
+            self._unpacked.close()
 
     def _open(self, hdu: int) -> None:
         try:
@@ -97,6 +118,7 @@ class CubeFile:
 
     def close(self) -> None:
         self._hdus.close()
+        self._drop_unpacked()
 
     def __enter__(self) -> "CubeFile":
         return self
