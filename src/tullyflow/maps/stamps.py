@@ -96,8 +96,8 @@ def make_stamp(
 
     Notes
     -----
-    Bilinear: from mock discs its error is a fifth of that of exact areas where stamp pixels are smaller than native ones, the
-    usual case, and equal elsewhere (benchmarks/stamps.py). A stamp pixel is valid only if every native pixel with more than
+    Bilinear: on mock discs its error is a fifth to a half of that of exact areas where stamp pixels are smaller than native
+    ones, the usual case, and no larger elsewhere (benchmarks/stamps.py). A stamp pixel is valid only if every native pixel with more than
     0.1 % of its weight is valid; where stamp pixels are larger than native ones, each is the mean of n x n bilinear samples,
     n the ratio rounded up, over its valid part, which must be at least half. Masked values never enter. Variances are
     averaged with the same weights, so that errors stay those of native pixels: interpolated neighbours are correlated and a
