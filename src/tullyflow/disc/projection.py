@@ -1,29 +1,22 @@
 """Project a thick exponential disc on the sky: intensity and line-of-sight velocity maps.
 
-A sight line at sky position (x along the receding major axis, y along the minor axis) meets, at depth l, the point with
-in-plane coordinates (x, y' = y cos i + l sin i) and height z = l cos i - y sin i (Dawson+2021 section 2.4, thesis eqs 4.1-4.2;
-this sign choice is ours). Then mom0 = int I dl and mom1 = int I V(R) sin i x/R dl / mom0.
-
-Along l the integrand has two cusps, at z = 0 and at y' = 0. Each of the three panels they bound gets Gauss-Legendre nodes after
-an exponential map with the panel's own decay rate: cos i/r_z + sin i/r_scale outside, their difference between the cusps.
+The network's decoder: exponential light, arctan rotation, a round beam, axis along x.
+mom0 = int I dl and mom1 = int I V(R) sin i x/R dl / mom0 over the sight lines of `disc.sight_lines`.
 Both maps are even in y, intensity is even and velocity odd in x: only the quadrant x, y > 0 is integrated.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from tullyflow.conventions import STAMP
 from tullyflow.disc.beam import cell_grid, smear_quadrant
 from tullyflow.disc.profiles import rotation_velocity
+from tullyflow.disc.sight_lines import EDGE, sight_lines
 from tullyflow.errors import ModelError
 
 __all__ = ["DiscMaps", "project_disc", "unfold"]
-
-_EDGE = 1e-4  # smallest sin i and cos i: both maps have converged long before
 
 
 @dataclass(frozen=True)
@@ -37,42 +30,14 @@ class DiscMaps:
         return iter((self.intensity, self.velocity))
 
 
-@lru_cache
-def _gauss_legendre(nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    points, weights = np.polynomial.legendre.leggauss(nodes)
-    return (points + 1) / 2, weights / 2
-
-
-def _sight_lines(cos: Tensor, sin: Tensor, r_scale: Tensor, r_z: Tensor, y: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return in-plane y', |z| and log weights of the 3 x nodes points, each (galaxy, node, y, 1). Inputs (galaxy, 1, 1, 1)."""
-    points, weights = _gauss_legendre(nodes)
-    u = torch.as_tensor(points, dtype=y.dtype, device=y.device).view(1, -1, 1, 1)
-    w = torch.as_tensor(weights, dtype=y.dtype, device=y.device).view(1, -1, 1, 1)
-    plane, height = y / cos, y / sin  # y' where z = 0, and |z| where y' = 0
-    outer = cos / r_z + sin / r_scale
-    t = -torch.log1p(-u) / outer  # depth beyond a cusp
-    log_w = torch.log(w / (outer * (1 - u))).expand(-1, -1, y.shape[2], -1)
-    inner = cos / r_z - sin / r_scale
-    from_midplane = inner >= 0  # which cusp is the brighter end of the middle panel
-    rate = inner.abs().clamp(min=1e-6 / r_z)
-    span = -torch.expm1(-rate * y / (sin * cos))
-    s = -torch.log1p(-u * span) / rate  # depth from the brighter end
-    log_w_inner = torch.log(w * span / (rate * (1 - u * span)))
-    y_inner = torch.where(from_midplane, plane - s * sin, s * sin)
-    z_inner = torch.where(from_midplane, s * cos, height - s * cos)
-    in_plane = torch.cat([plane + t * sin, y_inner, (t * sin).expand_as(y_inner)], dim=1)
-    heights = torch.cat([(t * cos).expand_as(y_inner), z_inner, height + t * cos], dim=1)
-    return in_plane, heights, torch.cat([log_w, log_w_inner, log_w], dim=1)
-
-
 def _quadrant(
     inclination_deg: Tensor, r_scale: Tensor, r_turn: Tensor, r_z: float, centres: Tensor, nodes: int, cut_velocity: bool
 ) -> tuple[Tensor, Tensor]:
     """Return mom0 (unnormalised) and mom1 / V_max sin i on the cells ``centres`` x ``centres``; lengths in pixels."""
     angle = torch.deg2rad(inclination_deg).view(-1, 1, 1, 1)
-    cos, sin = angle.cos().clamp(min=_EDGE), angle.sin().clamp(min=_EDGE)
+    cos, sin = angle.cos().clamp(min=EDGE), angle.sin().clamp(min=EDGE)
     scale = r_scale.view(-1, 1, 1, 1)
-    in_plane, height, log_weight = _sight_lines(cos, sin, scale, torch.as_tensor(r_z), centres.view(1, 1, -1, 1), nodes)
+    in_plane, height, log_weight = sight_lines(cos, sin, scale, torch.as_tensor(r_z), centres.view(1, 1, -1, 1), nodes)
     x = centres.view(1, 1, 1, -1)
     radius = torch.sqrt(in_plane.square() + x.square())  # (galaxy, node, y, x)
     weight = torch.exp((log_weight - height / r_z) - radius / scale)
