@@ -104,6 +104,7 @@ def simulations() -> dict:
         "within 2 sigma": round((good["away"].abs() <= 2 * good["err"]).mean(), 4),
         "pull of approaching - receding side": spread(made["sides"]), "pull between two sets of blocks": spread(made["blocks"]),
         "the same where noise is correlated": [spread(made.loc[made["shared"] > 4, name]) for name in ("sides", "blocks")],
+        "median difference deg": round(float(good["away"].median()), 4),
         "turned by 180": int((good["away"].abs() > 90).sum()), "median |away| deg": round(good["away"].abs().median(), 3),
         "v_sys within 1 sigma": round((good["v_away"].abs() <= good["v_err"]).mean(), 3),
         "by S/N (V sin i / noise)": by("snr", SNR), "by inclination": by("inclination", INCLINATION),
