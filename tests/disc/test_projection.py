@@ -101,13 +101,13 @@ def test_ends_of_the_ranges_are_finite_in_float32(inclination):
     assert all(p.grad.isfinite().all() for p in parameters)
 
 
-@pytest.mark.parametrize("beam", [None, 4.0])
-def test_gradients_agree_with_finite_differences(beam):
+@pytest.mark.parametrize(("beam", "central_cells"), [(None, 1), (4.0, 1), (4.0, 3)])
+def test_gradients_agree_with_finite_differences(beam, central_cells):
     rows = discs((40.0, 0.25, 0.15, 1.5), (72.0, 0.12, 0.5, 0.8))
     fwhm = None if beam is None else torch.full((2,), beam, dtype=torch.float64)
 
     def maps(*parameters):
-        return tuple(project_disc(*parameters, size=12, beam_fwhm=fwhm))
+        return tuple(project_disc(*parameters, size=12, beam_fwhm=fwhm, central_cells=central_cells))
 
     assert torch.autograd.gradcheck(maps, tuple(p.clone().requires_grad_() for p in rows), eps=1e-5, atol=1e-5, rtol=1e-3)
 

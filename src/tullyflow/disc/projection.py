@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tullyflow.conventions import STAMP
-from tullyflow.disc.beam import cell_grid, smear_quadrant
+from tullyflow.disc.beam import cell_grid, central_means, smear_quadrant
 from tullyflow.disc.profiles import rotation_velocity
 from tullyflow.disc.sight_lines import EDGE, sight_lines
 from tullyflow.errors import ModelError
@@ -66,6 +66,7 @@ def project_disc(
     thickness: float = 1.0,
     beam_fwhm: Tensor | None = None,
     cut_velocity: bool = False,
+    central_cells: int = 1,
 ) -> DiscMaps:
     """Return the intensity and velocity maps of discs with their receding side at +x.
 
@@ -84,6 +85,8 @@ def project_disc(
         Circular Gaussian beam in pixels; the velocity is flux-weighted. Without it the maps are unsmeared.
     cut_velocity : bool
         Let no gradient of the velocity reach inclination and scale length (as in the code published with Dawson+2021).
+    central_cells : int
+        Samples along the side of the pixels within two of either axis, before the beam smears them. Without a beam it changes nothing.
 
     Raises `ModelError` for an odd size. NaN parameters give NaN maps. Differentiable in all parameters and the beam.
     """
@@ -91,11 +94,13 @@ def project_disc(
         raise ModelError(f"project_disc: size {size} must be even, so that the centre lies between pixels.")
     half = size // 2
     edges = cell_grid(half, beyond=beam_fwhm is not None, like=inclination_deg)
-    centres = (edges[1:] + edges[:-1]) / 2
+    centres, means = (edges[1:] + edges[:-1]) / 2, None
+    if central_cells > 1 and beam_fwhm is not None:
+        centres, means = central_means(edges, half, central_cells)
     intensity, velocity = _quadrant(inclination_deg, r_scale * half, r_turn * half, thickness, centres, nodes, cut_velocity)
     intensity = intensity / intensity[:, :1, :1].detach()  # keeps the sums below near 1; divided out again after
     if beam_fwhm is not None:
-        intensity, velocity = smear_quadrant(intensity, velocity, beam_fwhm, edges, half, cut_velocity)
+        intensity, velocity = smear_quadrant(intensity, velocity, beam_fwhm, edges, half, cut_velocity, means)
     velocity = velocity * v_max_sini.view(-1, 1, 1)
     peak = intensity[:, :1, :1]  # both profiles fall outwards: the innermost pixel is the maximum
     return DiscMaps(unfold(intensity / peak, odd=False), unfold(velocity, odd=True))
