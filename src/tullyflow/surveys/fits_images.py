@@ -24,7 +24,10 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY
 
-__all__ = ["beam_of", "celestial_wcs", "channel_of_line", "image", "image_hdu", "open_fits", "path_of", "pixel_scale_arcsec", "sky_wcs"]
+__all__ = [
+    "beam_of", "celestial_wcs", "channel_of_line", "image", "image_hdu", "image_hdus", "open_fits", "path_of", "pixel_scale_arcsec",
+    "sky_wcs",
+]  # fmt: skip
 
 _CLEAN_BEAM = re.compile(r"BMAJ=\s*(\S+)\s+BMIN=\s*(\S+)\s+BPA=\s*(\S+)", re.IGNORECASE)
 _CARD = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|EXTNAME) *= *(?:'([^']*)'|(-?\d+))")  # what says how long an HDU is, and its name
@@ -116,14 +119,29 @@ def image_hdu(hdus: fits.HDUList, key: str | int, path: Path):
     elif isinstance(key, int) or str(key).isdigit():
         found = [hdu for hdu in [hdus[int(key)]] if hdu.is_image] if int(key) < len(hdus) else []
     else:
-        named = [hdu for k, hdu in enumerate(hdus) if hdu.name.strip().upper() == key.upper() or (k == 0 and key.upper() == "PRIMARY")]
-        if len(named) > 1:
-            raise DataError(GALAXY.MISSING_HDU, f"{path.name}: two extensions are called {key}.")
-        found = [hdu for hdu in named if hdu.is_image]
+        return image_hdus(hdus, [key], path)[key]
     if not found or found[0].header.get("NAXIS", 0) == 0:
-        names = ", ".join(hdu.name or str(k) for k, hdu in enumerate(hdus)) or "none"
-        raise DataError(GALAXY.MISSING_HDU, f"{path.name}: no image extension {key!r}; there are {names[:200]}.")
+        raise _no_image(hdus, key, path)
     return found[0]
+
+
+def image_hdus(hdus: fits.HDUList, keys: Collection[str], path: Path) -> dict:
+    """The image extensions of those names, in one pass; raise `DataError` (MISSING_HDU) where one is absent, no image, or there twice."""
+    wanted, found = {key.strip().upper(): key for key in keys}, {}
+    for k, hdu in enumerate(hdus):
+        for name in {hdu.name.strip().upper(), *(["PRIMARY"] if k == 0 else [])} & wanted.keys():
+            if name in found:
+                raise DataError(GALAXY.MISSING_HDU, f"{path.name}: two extensions are called {wanted[name]}.")
+            found[name] = hdu
+    for name, key in wanted.items():
+        if name not in found or not found[name].is_image or found[name].header.get("NAXIS", 0) == 0:
+            raise _no_image(hdus, key, path)
+    return {key: found[name] for name, key in wanted.items()}
+
+
+def _no_image(hdus: fits.HDUList, key: str | int, path: Path) -> DataError:
+    names = ", ".join(hdu.name or str(k) for k, hdu in enumerate(hdus)) or "none"
+    return DataError(GALAXY.MISSING_HDU, f"{path.name}: no image extension {key!r}; there are {names[:200]}.")
 
 
 def image(hdu, path: Path, plane: int | None = None, dtype: type = float) -> np.ndarray:

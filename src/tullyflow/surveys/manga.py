@@ -15,7 +15,7 @@ from tullyflow.errors import CatalogueError, DataError, SettingsError
 from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps, Product
-from tullyflow.surveys.fits_images import celestial_wcs, channel_of_line, image, image_hdu, open_fits, path_of, pixel_scale_arcsec
+from tullyflow.surveys.fits_images import celestial_wcs, channel_of_line, image, image_hdus, open_fits, path_of, pixel_scale_arcsec
 from tullyflow.surveys.manga_header import centre_of, check_galaxy, file_flags, is_before_dr17, of_another_analysis, psf_of
 from tullyflow.surveys.manga_quality import flag_drp_quality, flag_repeats
 from tullyflow.surveys.manga_tables import SYSTEMS, merge_tables, read_columns, wanted_tables
@@ -156,13 +156,13 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
         if "REFUSED" in primary:
             raise DataError(GALAXY.UNREADABLE_FILE, f"{galaxy}: Marvin cannot read its MAPS file: {primary['REFUSED']}.")
         check_galaxy(primary, galaxy, path)
-        maps = {name: _line_map(hdus, name, settings.manga.line, path) for name in HDUS if name.startswith("EMLINE")}
-        velocity_header = hdus["EMLINE_GVEL"].header
-        snr = image(image_hdu(hdus, "SPX_SNR", path), path)
-        bins = image_hdu(hdus, "BINID", path)
+        parts = image_hdus(hdus, HDUS, path)
+        maps = {name: _line_map(parts[name], settings.manga.line, path) for name in HDUS if name.startswith("EMLINE")}
+        velocity_header = parts["EMLINE_GVEL"].header
+        snr = image(parts["SPX_SNR"], path)
         # plane 1 holds the bins of the stellar kinematics, plane 3 those of the emission-line model
-        bin_id = image(bins, path, plane=3, dtype=np.int64)
-        stellar, stellar_mask = _stellar(hdus, path)
+        bin_id = image(parts["BINID"], path, plane=3, dtype=np.int64)
+        stellar, stellar_mask = _stellar(parts, path)
     wcs = celestial_wcs(velocity_header, path)
 
     bits = np.bitwise_or.reduce([maps[f"EMLINE_{k}_MASK"].astype(np.int64) for k in ("GFLUX", "GVEL", "GSIGMA")])
@@ -194,16 +194,15 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
     )  # fmt: skip
 
 
-def _line_map(hdus, name: str, line: str, path: Path) -> np.ndarray:
-    hdu = image_hdu(hdus, name, path)
-    return image(hdu, path, plane=channel_of_line(hdu.header, line, path), dtype=np.int64 if name.endswith("_MASK") else float)
+def _line_map(hdu, line: str, path: Path) -> np.ndarray:
+    return image(hdu, path, plane=channel_of_line(hdu.header, line, path), dtype=np.int64 if hdu.name.endswith("_MASK") else float)
 
 
-def _stellar(hdus, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _stellar(parts: Mapping, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Stellar velocity and where it is masked (any bit that forbids use)."""
     forbidden = sum(1 << bit for bit, _ in _PIXEL_BITS)
-    velocity = image(image_hdu(hdus, "STELLAR_VEL", path), path)
-    return velocity, (image(image_hdu(hdus, "STELLAR_VEL_MASK", path), path, dtype=np.int64) & forbidden) != 0
+    velocity = image(parts["STELLAR_VEL"], path)
+    return velocity, (image(parts["STELLAR_VEL_MASK"], path, dtype=np.int64) & forbidden) != 0
 
 
 def _with_error(maps: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
