@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import k1
 
-from tullyflow.disc.beam import Beam
+from tullyflow.disc.beam import Beam, smear_maps
 from tullyflow.disc.observation import Accuracy, observe_disc
 from tullyflow.disc.profiles import (
     Radial,
@@ -113,7 +113,7 @@ def test_thin_disc_is_its_profile_and_curve_on_a_tilted_plane():
 
 
 def test_edge_on_exponential_disc_is_a_bessel_function():
-    """F = |x| K1(|x| / r_scale) exp(-|z| / r_z) / r_z (van der Kruit & Searle 1981 eq. 5, exponential in z)."""
+    """F = |x| K1(|x| / r_scale) exp(-|z| / r_z) / r_z (van der Kruit & Searle 1981, here exponential in z)."""
     maps = observe_disc(*f64(90.0), EXPONENTIAL, ARCTAN, thickness=2.5, accuracy=Accuracy(nodes=16))
     x = AXIS.abs().numpy()
     expected = torch.from_numpy(x * k1(x / 6))[None, :] * torch.exp(-AXIS.abs() / 2.5)[:, None] / 2.5
@@ -330,3 +330,31 @@ def test_kinms_sees_the_same_three_moments(inclination, axis_deg, light, curve, 
         difference = (theirs - ours)[compared]
         assert np.abs(difference).max() < allowed
         assert np.abs(np.median(difference)) < allowed / 10
+
+
+def test_nothing_is_made_on_another_device():
+    """The meta device refuses to mix with tensors of another one."""
+    some = torch.full((2,), 3.0, device="meta")
+    curve = Radial(universal_velocity, (some, some, some, some))
+    for light, parameters in LIGHTS.items():
+        maps = observe_disc(some, Radial(light, (some,) * len(parameters)), curve, axis_deg=some, centre=(some, 1.0))
+        assert {m.device.type for m in vars(maps).values()} == {"meta"}
+    assert smear_maps(torch.zeros((2, 3, 30, 30), device="meta"), Beam(some, some, some), 5).device.type == "meta"
+    assert project_disc(some, some, some, some, beam_fwhm=some, central_cells=4).velocity.device.type == "meta"
+
+
+def test_float32_agrees_with_float64():
+    def seen(dtype):
+        disc = (
+            Radial(f, tuple(p.to(dtype) for p in f64(*v))) for f, v in ((sersic_intensity, (8.0, 2.0)), (rotation_velocity, (200.0, 2.0)))
+        )
+        return observe_disc(
+            torch.tensor([65.0], dtype=dtype), *disc, beam=Beam(*(b.to(dtype) for b in f64(5.0, 3.0, 30.0))),
+            accuracy=Accuracy(subpixels=3), **LOPSIDED,
+        )  # fmt: skip
+
+    single, double = seen(torch.float32), seen(torch.float64)
+    assert single.velocity.dtype == torch.float32
+    assert torch.allclose(single.intensity.double(), double.intensity, rtol=1e-4)
+    assert torch.allclose(single.velocity.double(), double.velocity, atol=0.02)
+    assert torch.allclose(single.dispersion.double(), double.dispersion, atol=0.02)

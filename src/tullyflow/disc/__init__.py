@@ -1,1 +1,1 @@
-"""A rotating exponential disc: its profiles, its projection on the sky, and the beam. No network here."""
+"""Rotating discs: their profiles, their projection on the sky, the beam, and all three maps of any of them. No network here."""

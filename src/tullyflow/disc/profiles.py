@@ -44,7 +44,7 @@ class Radial:
 
 
 def rotation_velocity(radius: Tensor, v_max: Tensor | float, r_turn: Tensor | float) -> Tensor:
-    """Return the rotation velocity V(R) = (2/pi) V_max arctan(R / r_turn), Dawson+2021 eq. 4 (Courteau 1997 eq. 1).
+    """Return the rotation velocity V(R) = (2/pi) V_max arctan(R / r_turn), Dawson+2021 eq. 4 (Courteau 1997 model 1).
 
     ``radius`` (in the disc plane) and ``r_turn`` > 0 share any unit of length, ``v_max`` is the asymptote;
     all broadcast. The paper's minus sign is only its choice of the approaching side: here V >= 0. NaN stays NaN.
@@ -65,9 +65,10 @@ def exponential_velocity(radius: Tensor, v_max: Tensor | float, r_turn: Tensor |
 def universal_velocity(
     radius: Tensor, v_max: Tensor | float, r_turn: Tensor | float, sharpness: Tensor | float, outer: Tensor | float = 0.0
 ) -> Tensor:
-    """Return V(R) = V_max (1 + x)^outer / (1 + x^sharpness)^(1/sharpness), x = r_turn / R, Courteau 1997 eq. 2 (gamma, beta).
+    """Return V(R) = V_max (1 + x)^outer / (1 + x^sharpness)^(1/sharpness), x = r_turn / R: Courteau 1997 model 2.
 
-    ``sharpness`` > 0 (observed: 0.5-20) says how sudden the turnover is; ``outer`` < 1 lets the curve fall (> 0) or go on rising
+    The "universal" two-power curve; ``sharpness`` and ``outer`` are his gamma and beta.
+    ``sharpness`` (0.3-200) says how sudden the turnover is; ``outer`` (-1 to 1) lets the curve fall (> 0) or go on rising
     (< 0) towards its asymptote ``v_max`` beyond r_turn > 0. V(0) = 0.
     """
     log_s = (radius / r_turn).clamp(min=torch.finfo(radius.dtype).tiny).log()
@@ -77,7 +78,7 @@ def universal_velocity(
 
 
 def isothermal_velocity(radius: Tensor, v_max: Tensor | float, r_core: Tensor | float) -> Tensor:
-    """Return V(R) = V_max sqrt(1 - (r_core / R) arctan(R / r_core)), the pseudo-isothermal sphere (Begeman 1989 section 5).
+    """Return V(R) = V_max sqrt(1 - (r_core / R) arctan(R / r_core)), the pseudo-isothermal sphere (Begeman+1991).
 
     ``v_max`` is the asymptote, ``r_core`` > 0 the halo's core radius. Rises as V_max R / (sqrt(3) r_core). Range: any R >= 0.
     """
@@ -113,7 +114,7 @@ def ring_intensity(radius: Tensor, r_ring: Tensor | float, width: Tensor | float
 def broken_exponential_intensity(
     radius: Tensor, r_scale: Tensor | float, r_break: Tensor | float, r_outer: Tensor | float, sharpness: Tensor | float = 4.0
 ) -> Tensor:
-    """Return a truncated disc: exponential with r_scale inside r_break, with r_outer outside (Erwin+2008 eqs 5-6), 1 at the centre.
+    """Return a truncated disc: exponential with r_scale inside r_break, with r_outer outside (Erwin+2008), 1 at the centre.
 
     I = S exp(-R/r_scale) (1 + e^(a (R - r_break)))^((1/r_scale - 1/r_outer)/a) with a = ``sharpness`` / r_outer (their alpha, here in
     units of the outer scale so that a short r_outer, 0 < r_outer < r_scale, is a sharp edge). r_outer > r_scale is an up-bending disc.
