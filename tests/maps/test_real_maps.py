@@ -20,7 +20,8 @@ from tullyflow.surveys import get_survey, manga
 from tullyflow.tables import MANIFEST, STAMP_HDUS, TARGETS, conform, write_table
 
 IMAGES = (
-    "velocity", "velocity_err", "mask", "intensity", "intensity_err", "dispersion_sq", "dispersion_sq_err", "stellar_velocity", "bin_id",
+    "velocity", "velocity_err", "mask", "intensity", "intensity_err", "dispersion_sq", "dispersion_sq_err", "stellar_velocity",
+    "stellar_velocity_err", "bin_id",
 )  # fmt: skip
 SETTINGS = parse_settings({"surveys": ["manga"]})
 

@@ -138,10 +138,13 @@ def test_the_centre_is_the_object_not_the_bundle(maps_file, configure):
 def test_masked_stellar_velocities_are_absent(maps_file, configure):
     def spoil(hdus):
         hdus["STELLAR_VEL_MASK"].data[4, 5] = 1 << 30
+        hdus["STELLAR_VEL_IVAR"].data[6, 7] = 0
 
-    stars = manga.read({"maps": maps_file(spoil)}, TARGET, configure()).stellar_velocity
+    maps = manga.read({"maps": maps_file(spoil)}, TARGET, configure())
+    stars, err = maps.stellar_velocity, maps.stellar_velocity_err
+    np.testing.assert_allclose(err[np.isfinite(stars)], 8.0)
     assert np.isnan(stars[4, 5])
-    assert np.isfinite(stars).sum() == stars.size - 1
+    assert np.isfinite(stars).sum() == stars.size - 2
     assert stars[0, 14] == 10
 
 

@@ -30,7 +30,7 @@ _MISSING = -900  # what lies below is -999 or -9999: no value
 _BAND_R = 4  # of F, N, u, g, r, i, z
 _NEEDED = ("plateifu", "objra", "objdec", "z", "drp3qual", "mngtarg1", "rfwhm", "nsa_elpetro_mass", "nsa_elpetro_absmag",
            "nsa_elpetro_th50_r", "nsa_elpetro_ba", "nsa_elpetro_phi")  # fmt: skip
-HDUS = ("SPX_SNR", "BINID", "STELLAR_VEL", "STELLAR_VEL_MASK", "EMLINE_GFLUX", "EMLINE_GFLUX_IVAR", "EMLINE_GFLUX_MASK",
+HDUS = ("SPX_SNR", "BINID", "STELLAR_VEL", "STELLAR_VEL_IVAR", "STELLAR_VEL_MASK", "EMLINE_GFLUX", "EMLINE_GFLUX_IVAR", "EMLINE_GFLUX_MASK",
          "EMLINE_GVEL", "EMLINE_GVEL_IVAR", "EMLINE_GVEL_MASK", "EMLINE_GSIGMA", "EMLINE_GSIGMA_IVAR", "EMLINE_GSIGMA_MASK",
          "EMLINE_INSTSIGMA")  # fmt: skip
 
@@ -162,7 +162,7 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
         snr = image(parts["SPX_SNR"], path)
         # plane 1 holds the bins of the stellar kinematics, plane 3 those of the emission-line model
         bin_id = image(parts["BINID"], path, plane=3, dtype=np.int64)
-        stellar, stellar_mask = _stellar(parts, path)
+        stellar, stellar_err = _stellar(parts, path)
     wcs = celestial_wcs(velocity_header, path)
 
     bits = np.bitwise_or.reduce([maps[f"EMLINE_{k}_MASK"].astype(np.int64) for k in ("GFLUX", "GVEL", "GSIGMA")])
@@ -186,7 +186,7 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
         galaxy=galaxy, velocity=velocity, velocity_err=velocity_err, mask=mask, wcs=wcs, centre=centre_of(wcs, primary, target),
         pixel_scale_arcsec=pixel_scale_arcsec(wcs), intensity=intensity, intensity_err=intensity_err,
         intensity_unit="1e-17 erg/s/cm^2/spaxel",
-        dispersion_sq=dispersion_sq, dispersion_sq_err=2 * sigma * sigma_err, stellar_velocity=np.where(stellar_mask, np.nan, stellar),
+        dispersion_sq=dispersion_sq, dispersion_sq_err=2 * sigma * sigma_err, stellar_velocity=stellar, stellar_velocity_err=stellar_err,
         bin_id=bin_id, psf_fwhm_arcsec=psf_of(primary, target), fov_pixels=int(covered.sum()),
         flags=flags | (GALAXY.QUALITY_WARNING if doubts else 0), messages=(*messages, *doubts),
         history={**{key: str(primary.get(key, "")) for key in ("VERSDRP3", "VERSDAP", "DAPTYPE", "SCINPVEL")},
@@ -199,10 +199,12 @@ def _line_map(hdu, line: str, path: Path) -> np.ndarray:
 
 
 def _stellar(parts: Mapping, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Stellar velocity and where it is masked (any bit that forbids use)."""
+    """Stellar velocity and its error; NaN where a bit forbids use, or the inverse variance is not positive."""
     forbidden = sum(1 << bit for bit, _ in _PIXEL_BITS)
-    velocity = image(parts["STELLAR_VEL"], path)
-    return velocity, (image(parts["STELLAR_VEL_MASK"], path, dtype=np.int64) & forbidden) != 0
+    masked = (image(parts["STELLAR_VEL_MASK"], path, dtype=np.int64) & forbidden) != 0
+    velocity, ivar = image(parts["STELLAR_VEL"], path), image(parts["STELLAR_VEL_IVAR"], path)
+    masked |= ~(ivar > 0)
+    return np.where(masked, np.nan, velocity), np.where(masked, np.nan, 1 / np.sqrt(np.where(ivar > 0, ivar, 1.0)))
 
 
 def _with_error(maps: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:

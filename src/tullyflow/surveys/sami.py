@@ -152,13 +152,13 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
                 unit = str(first.header.get("BUNIT", "")).strip()
             if name == "gas-velocity":
                 header, wcs = first.header.copy(), celestial_wcs(first.header, path)
-    stellar = _stellar(paths, place)
+    stellar, stellar_err = _stellar(paths, place)
     shapes = {name: values.shape for name, values in maps.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(GALAXY.MISSING_HDU, f"{galaxy}: the maps differ in size: {shapes}.")
     velocity = maps["gas-velocity"]
     if stellar is not None and stellar.shape != velocity.shape:
-        stellar = None
+        stellar = stellar_err = None
 
     scale = pixel_scale_arcsec(wcs)
     if not np.isclose(scale, _PIXEL_ARCSEC, rtol=0.02):
@@ -173,7 +173,8 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
         galaxy=galaxy, velocity=velocity, velocity_err=errors["gas-velocity"], mask=mask, wcs=wcs,
         centre=tuple(float(v) - 1 for v in wcs.wcs.crpix), pixel_scale_arcsec=scale,
         intensity=maps["Halpha"], intensity_err=errors["Halpha"], intensity_unit=unit,
-        dispersion_sq=maps["gas-vdisp"] ** 2, dispersion_sq_err=2 * maps["gas-vdisp"] * errors["gas-vdisp"], stellar_velocity=stellar,
+        dispersion_sq=maps["gas-vdisp"] ** 2, dispersion_sq_err=2 * maps["gas-vdisp"] * errors["gas-vdisp"],
+        stellar_velocity=stellar, stellar_velocity_err=stellar_err,
         psf_fwhm_arcsec=float(target.get("psf_fwhm_arcsec", np.nan)), fov_pixels=int(covered.sum()),
         flags=GALAXY.MOCK if header.get("MOCK") is True else 0,
         messages=tuple(notes) if stellar is not None else (*notes, f"{galaxy}: no stellar velocity map."),
@@ -218,16 +219,16 @@ def _check_place(header, place: tuple[float, float, str] | None, path: Path) -> 
     return place
 
 
-def _stellar(paths: Mapping[str, Path], place: tuple[float, float, str] | None) -> np.ndarray | None:
-    """The stellar velocity (km/s), or None: it serves the comparison of stars and gas only."""
+def _stellar(paths: Mapping[str, Path], place: tuple[float, float, str] | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The stellar velocity and its error (km/s), or None: they serve the comparison of stars and gas only."""
     if _STARS not in paths:
-        return None
+        return None, None
     path = Path(paths[_STARS])
     try:
         with open_fits(path) as hdus:
             first = image_hdu(hdus, 0, path)
             _check_place(first.header, place, path)
-            return image(first, path, plane=0)
+            return image(first, path, plane=0), image(image_hdu(hdus, "VEL_ERR", path), path, plane=0)
     except DataError as err:
         log.warning("%s", err)
-        return None
+        return None, None
