@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tullyflow import __version__
 from tullyflow.cli_tools import add_tools
-from tullyflow.errors import TullyflowError
+from tullyflow.errors import FetchError, TullyflowError
 
 __all__ = ["main"]
 
@@ -68,10 +68,17 @@ def _fetch(args):
 
 
 def _releases(args):
+    from tullyflow.fetch.archives import check_archives
     from tullyflow.fetch.releases_page import check_lines, holding_lines
 
     settings = _checked_settings(args)
-    print("\n".join(check_lines(settings) if args.check else holding_lines(settings)))
+    if not args.check:
+        print("\n".join(holding_lines(settings)))
+        return
+    check = check_archives(settings)
+    print("\n".join(check_lines(check, settings)))
+    if check.unanswered:
+        raise FetchError("releases: no archive answered; nothing is known of changes or new releases. Is there a network?")
 
 
 def _targets(args):

@@ -5,7 +5,7 @@ import http.server
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -192,6 +192,27 @@ def test_a_release_that_appears_comes_with_the_rows_to_add(archives, asking, tmp
         table.write("\n".join(printed.splitlines()[-4:-1]) + "\n")
     assert "DR19" in {row["release"] for row in release_rows(asking)}, "the printed lines are rows of the table"
     assert not any(row.startswith("manga,DR19") for row in check_archives(asking).rows)
+
+
+def test_archives_out_of_reach_are_one_line_each_and_nothing_is_claimed(asking, tmp_path, capsys):
+    text = Path(asking.releases).read_text()
+    host = urlsplit(next(row["url"] for row in release_rows(asking))).netloc
+    Path(asking.releases).write_text(text.replace(f"tap+http://{host}", "tap+http://tables.invalid").replace(host, "archive.invalid"))
+    settings = tmp_path / "my.yaml"
+    settings.write_text(yaml.safe_dump(asking.model_dump(mode="json", exclude_defaults=True)))
+    assert main(["releases", "--check", "--settings", str(settings)]) == 2
+    printed = capsys.readouterr()
+    assert "  archive.invalid: not found: 3 address(es) not checked" in printed.out.splitlines()
+    assert "  tables.invalid: not found: 2 address(es) not checked" in printed.out.splitlines()
+    assert "could not be asked for new releases: manga, sami" in printed.out
+    assert "no release has appeared" not in printed.out
+    assert "no archive answered" in printed.err
+
+    Path(asking.releases).write_text(text.replace(f"tap+http://{host}", "tap+http://tables.invalid"))
+    assert main(["releases", "--check", "--settings", str(settings)]) == 0
+    printed = capsys.readouterr().out
+    assert "could not be asked for new releases: sami" in printed
+    assert "no release has appeared" not in printed
 
 
 def test_the_plan_counts_what_is_still_to_come_and_asks_for_few_lengths(archives, tmp_path, capsys, monkeypatch):

@@ -67,10 +67,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """All findings, and the lines to add to the releases table for what has appeared."""
+    """All findings, the lines to add to the releases table for what has appeared, and the surveys that could not be asked for it."""
 
     findings: list[Finding]
     rows: list[str]
+    unasked: list[str]
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether archives were asked and none answered."""
+        return {finding.state for finding in self.findings} - {"not asked"} == {"unreachable"}
 
 
 def holdings(settings: Settings) -> list[Holding]:
@@ -121,10 +127,13 @@ def check_archives(settings: Settings) -> Check:
         places = list(dict.fromkeys(place for row in rows if isinstance(place := _place(row["url"], settings.mirror), str)))
         heads = dict(zip(places, pool.map(lambda place: _head(client, place), places), strict=True))
         answers = [_judge(row, settings, record, heads, services) for row in rows]
-        appeared = new_releases(client, rows, settings.mirror) + new_tables(rows, services)
+        appeared, unasked = new_releases(client, rows, settings.mirror)
+        appeared += new_tables(rows, services)
+    silent = tuple(service for service, tables in services.items() if isinstance(tables, str))
+    unasked += [row["survey"] for row in rows if silent and row["url"].startswith(silent)]
     kept = record | {row["url"]: row for _, row in answers if row is not None}
     write_table(path, pd.DataFrame(sorted(kept.values(), key=lambda row: row["url"]), columns=[c.name for c in _RECORD]), _RECORD)
-    return Check([finding for finding, _ in answers], appeared)
+    return Check([finding for finding, _ in answers], appeared, list(dict.fromkeys(unasked)))
 
 
 def _tables_of(client: Client, rows: Sequence[dict]) -> dict[str, list[str] | str]:

@@ -22,13 +22,13 @@ LONGEST_LISTING = 1 << 20
 _NUMBERED = re.compile(r"DR(\d+)")
 
 
-def new_releases(client: Client, rows: Sequence[dict], mirror: str | None) -> list[str]:
-    """Lines for the releases table, one per dataset of each release found beyond the newest of its survey.
+def new_releases(client: Client, rows: Sequence[dict], mirror: str | None) -> tuple[list[str], list[str]]:
+    """Lines for the releases table, one per dataset of each release found beyond the newest of its survey; surveys that could not be asked.
 
     Surveys whose releases are numbered folders (``DR17`` at ``/dr17/``) are looked for under the next numbers: the folder that
     holds the versions is asked for, and where it lists them the newest takes the place of the old version.
     """
-    lines = []
+    lines, unasked = [], []
     for survey in dict.fromkeys(row["survey"] for row in rows):
         newest = max((int(m[1]) for row in rows if row["survey"] == survey and (m := _NUMBERED.fullmatch(row["release"]))), default=0)
         own = [row for row in rows if row["survey"] == survey and row["release"] == f"DR{newest}" and f"/dr{newest}/" in row["url"]]
@@ -37,9 +37,13 @@ def new_releases(client: Client, rows: Sequence[dict], mirror: str | None) -> li
             continue
         for number in range(newest + 1, newest + 1 + LOOK_AHEAD):
             folder = _version_folder(first).replace(f"/dr{newest}/", f"/dr{number}/")
-            if _status(client, folder, mirror) == 200:
+            status = _status(client, folder, mirror)
+            if status == 200:
                 lines += [_line(client, row, newest, number, mirror) for row in own]
-    return lines
+            elif status == 0 or status >= 500:  # nor will the next number be answered
+                unasked.append(survey)
+                break
+    return lines, unasked
 
 
 def _version_folder(row: dict) -> str:

@@ -1,9 +1,12 @@
 """The releases table and its archives as lines for people: what `tullyflow releases` prints."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
+from urllib.parse import urlsplit
 
-from tullyflow.fetch.archives import check_archives, holdings
+from tullyflow.fetch.archives import Check, Finding, holdings
 from tullyflow.settings import Settings
 
 __all__ = ["check_lines", "columns", "holding_lines", "size"]
@@ -37,9 +40,8 @@ def holding_lines(settings: Settings) -> list[str]:
     return [*columns(rows, right=(4, 5)), f"{files} files, {size(length)} below {settings.resources}; releases: {settings.releases}"]
 
 
-def check_lines(settings: Settings) -> list[str]:
-    """What the archives say of each address, grouped by what they say, and the rows to add to the table."""
-    check = check_archives(settings)
+def check_lines(check: Check, settings: Settings) -> list[str]:
+    """What the archives say of each address, grouped by what they say, and the rows to add; hosts that are silent and what is not asked are summed up."""
     order = ("changed", "vanished", "absent", "unreachable", "refused", "new", "there", "not asked")
     words = {"new": "there, not asked before", "there": "there, as at the last look", "absent": "not there (nor at an earlier look)"}
     lines = []
@@ -47,8 +49,24 @@ def check_lines(settings: Settings) -> list[str]:
     for state, group in groupby(findings, key=lambda finding: finding.state):
         listed = list(group)
         lines.append(f"{words.get(state, state)}: {len(listed)}")
-        rows = [("", f.survey, f.release, f.dataset, f.url, f.detail) for f in listed]
-        lines += columns(rows)
+        if state == "unreachable":
+            lines += [f"  {place}: {count} address(es) not checked" for place, count in Counter(map(_silence, listed)).items()]
+        elif state == "not asked":
+            reasons = Counter(f"{f.survey} {f.release}: {f.detail}" for f in listed)
+            lines += [f"  {reason}: {count} address(es)" for reason, count in reasons.items()]
+        else:
+            lines += columns([("", f.survey, f.release, f.dataset, f.url, f.detail) for f in listed])
+    if check.unasked:
+        lines.append(f"could not be asked for new releases: {', '.join(check.unasked)}")
+    elif not check.rows:
+        lines.append("no release has appeared that the table does not list")
     if not check.rows:
-        return [*lines, "no release has appeared that the table does not list"]
+        return lines
     return [*lines, f"appeared: {len(check.rows)} row(s) to add to {settings.releases}, once you have looked at them:", *check.rows]
+
+
+def _silence(finding: Finding) -> str:
+    """Host of an address without an answer, and why there is none, without the address itself."""
+    host = urlsplit(finding.url).netloc
+    reason = re.sub(r"^\w+://\S+: ", "", finding.detail).removeprefix(f"host {urlsplit(finding.url).hostname} ")
+    return f"{host}: {reason}"
