@@ -31,7 +31,7 @@ def validated(config):
     try:
         files = ", ".join(map(str, workflow.configfiles)) or "--config"
         settings = parse_settings(config, source=files)
-        settings = resolve_releases(settings.in_place(), source=files)
+        settings = resolve_releases(settings.in_place().in_checkout(Path(workflow.basedir).parent), source=files)
         settings, said = choose_training(settings, f"results/{settings.run}")
         if workflow.is_main_process:
             for sentence in said:

@@ -19,7 +19,7 @@ def _settings(args: argparse.Namespace, survey: str | None = None):
     """Settings from the JSON of a rule (already laid over for the survey) or from a file."""
     from tullyflow.settings import load_settings
 
-    settings = load_settings(args.settings)
+    settings = load_settings(args.settings).in_checkout()
     if survey is None or str(args.settings).lstrip().startswith("{"):
         return settings
     return settings.for_survey(survey)

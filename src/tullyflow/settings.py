@@ -209,6 +209,9 @@ class Mock(_Section):
     samples: int = Field(200_000, ge=1000, description="KinMS cloudlets per galaxy")
 
 
+_CHECKOUT = Path(__file__).resolve().parents[2]  # where this package runs from its sources
+
+
 class Settings(_Section):
     """The whole configuration. A stage is handed only the sections it uses; the rest keeps its default."""
 
@@ -241,6 +244,12 @@ class Settings(_Section):
             return self
         results = f"results/{self.run}"
         return self.model_copy(update={"mirror": f"{results}/mock", "resources": f"{results}/resources"})
+
+    def in_checkout(self, checkout: Path = _CHECKOUT) -> "Settings":
+        """Return the settings with tables below ``config/`` taken from the checkout where the working folder has none."""
+        tables = {key: Path(value) for key in ("releases", "catalogue", "overrides") if (value := getattr(self, key))}
+        shipped = {key: checkout / path for key, path in tables.items() if path.parts[:1] == ("config",) and not path.is_file()}
+        return self.model_copy(update={key: str(path) for key, path in shipped.items() if path.is_file()})
 
     def for_survey(self, survey: str) -> "Settings":
         """Return the settings with this survey's overrides of ``maps``, ``network`` and ``galaxies`` laid over them."""

@@ -162,6 +162,27 @@ def test_snakemake_says_it_before_anything_runs(snakemake, tmp_path, arguments, 
     assert "Traceback" not in result.stderr + result.stdout
 
 
+def test_a_run_in_a_folder_of_one_s_own_finds_the_tables_of_the_checkout(snakemake, tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"surveys": ["manga"], "mirror": ".", "run": "mine"}))
+    result = snakemake(tmp_path, "--cores", "1", "--dry-run", "--configfile", "mine.yaml")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Listing the galaxies of manga" in result.stdout + result.stderr
+    monkeypatch.chdir(tmp_path)
+    assert main(["releases", "--settings", "mine.yaml"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"releases: {TABLE}")
+
+
+def test_a_table_in_the_working_folder_goes_before_the_checkout_s_and_one_s_own_is_never_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = configure(releases="config/releases.csv", catalogue="mine.csv", overrides="config/none.csv")
+    found = settings.in_checkout(ROOT)
+    assert (found.releases, found.catalogue, found.overrides) == (TABLE, "mine.csv", "config/none.csv")
+    assert configure(catalogue="config/wisdom.csv").in_checkout(ROOT).catalogue == str(ROOT / "config/wisdom.csv")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/releases.csv").touch()
+    assert settings.in_checkout(ROOT) == settings, "so a run in the checkout passes on what it always did"
+
+
 @pytest.mark.parametrize(("name", "trained"), [("latest", ["manga-DR17", "sami-DR3", "things-NA"]),
                                                ("dawson2021", ["manga-DR15", "sami-DR2", "things-NA", "local-user"])])  # fmt: skip
 def test_a_shipped_config_is_walked_without_an_error(snakemake, tmp_path, name, trained):

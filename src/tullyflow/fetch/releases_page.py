@@ -41,7 +41,7 @@ def holding_lines(settings: Settings) -> list[str]:
 
 
 def check_lines(check: Check, settings: Settings) -> list[str]:
-    """What the archives say of each address, grouped by what they say, and the rows to add; hosts that are silent and what is not asked are summed up."""
+    """What archives say of each address, grouped by what they say, and the rows to add; silent hosts, what is not asked, summed up."""
     order = ("changed", "vanished", "absent", "unreachable", "refused", "new", "there", "not asked")
     words = {"new": "there, not asked before", "there": "there, as at the last look", "absent": "not there (nor at an earlier look)"}
     lines = []
