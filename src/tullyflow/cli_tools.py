@@ -3,6 +3,8 @@
 import argparse
 import json
 import math
+import os
+import re
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +36,24 @@ def _in_one_sentence(function, args) -> None:
     except BrokenPipeError:
         raise
     except OSError as err:
-        raise SettingsError(f"{err.filename or 'a file'}: {err.strerror or err}.") from err
+        named = re.sub(r"\.([^/]+)\.\d+\.part", r"\1", str(err.filename or ""))  # a file is written beside its place first
+        place = named or getattr(args, "plot", None) or args.out or "stdout"
+        raise SettingsError(f"{place}: {err.strerror or err}.") from err
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise `SettingsError` where nothing could be written into a folder (made where there is none), before any work is done."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise SettingsError(f"{folder}: {there} is a file; name a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SettingsError(f"{folder}: {there} cannot be written to.")
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise SettingsError(f"{path}: this is a folder; name a file.")
+    _check_folder(path.parent)
 
 
 def _add_position_angle(commands) -> None:
@@ -49,6 +68,7 @@ def _add_position_angle(commands) -> None:
     add("--intensity", type=Path, metavar="FILE", help="file of the intensity: faint pixels (maps.snr_min) are left out")
     add("--intensity-hdu", default="", metavar="NAME", help="extension of the intensity, in --intensity or in the map's file")
     add("--stars", default="", metavar="NAME", help="extension of the stars' velocities: their axis and the misalignment too")
+    add("--plane", default="", metavar="N|NAME", help="plane of extensions with three axes: number from 1, or line (header's C01, ...)")
     add("--blank", type=float, nargs="+", default=[], metavar="VALUE", help="values that mean 'no data' besides NaN, e.g. 0 -999")
     add("--centre", type=float, nargs=2, metavar=("X", "Y"), help="centre of rotation, pixels from 0 (default: the reference pixel)")
     add("--fit-centre", action="store_true", help="let the centre move to where the map is most antisymmetric")
@@ -86,8 +106,10 @@ def _position_angle(args) -> None:
         raise SettingsError(f"--pixel-scale: {args.pixel_scale:g}; a positive number of arcsec is needed.")
     file = MapFile(
         args.file, args.hdu, args.error, args.error_hdu, args.mask, args.mask_hdu, args.intensity, args.intensity_hdu, args.stars,
-        tuple(args.centre) if args.centre else None, args.pixel_scale or math.nan,
+        tuple(args.centre) if args.centre else None, args.pixel_scale or math.nan, args.plane,
     )  # fmt: skip
+    if args.plot is not None:
+        _check_file(args.plot)
     settings = _settings(args, **blank)
     axes = find_axes(read_map_file(file, settings), settings, north_up=args.north_up, fit_centre=args.fit_centre)
     if args.json:
@@ -111,8 +133,9 @@ def _position_angles(args, blank) -> None:
     from tullyflow.tools.axis_table import Defaults, check_out, find_axes_of_table, write_axes
 
     check_out(args.out)
+    _check_file(args.out)
     settings = _settings(args, catalogue=str(args.catalogue), **blank)
-    defaults = Defaults(args.hdu, args.error_hdu, args.stars, args.north_up, args.fit_centre)
+    defaults = Defaults(args.hdu, args.error_hdu, args.stars, args.north_up, args.fit_centre, args.plane)
     write_axes(args.out, find_axes_of_table(settings, defaults, args.threads))
 
 
@@ -126,4 +149,5 @@ def _add_moments(commands) -> None:
 def _moments(args) -> None:
     from tullyflow.tools.line_moments import write_moments
 
+    _check_folder(args.out)
     write_moments(args.cube, _settings(args), args.out, args.hdu)

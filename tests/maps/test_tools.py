@@ -1,5 +1,6 @@
 """Promises of the tools for one's own files: `tullyflow position-angle` and `tullyflow moments`."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -171,6 +172,55 @@ def test_a_guessed_centre_that_matters_is_said(tmp_path, capsys):
     assert "guess" not in told["messages"] and away(told["pa_deg"], PA) < 1.5
 
 
+def test_a_guess_without_partners_gives_way_to_the_middle_of_the_pixels(tmp_path, capsys):
+    header = sky(centre=(CENTRE[0] + 23, CENTRE[1] - 8))
+    wide = np.pad(velocity_field(), ((0, 0), (0, 30)), constant_values=np.nan)
+    path = write(tmp_path / "side.fits", ("V", wide), header=header)
+    _, row, _ = asked(capsys, path, "--json")
+    assert away(row["pa_deg"], PA) < 3 and row["messages"].count("is used") == 1 and "--fit-centre" in row["messages"]
+    assert "is taken as the centre" not in row["messages"]
+    _, fitted, _ = asked(capsys, path, "--json", "--fit-centre")
+    assert away(fitted["pa_deg"], PA) < 1.5 and "Kinematic centre" in fitted["messages"]
+    assert "is taken as the centre" not in fitted["messages"]
+    _, told, _ = asked(capsys, path, "--json", "--centre", CENTRE[0] + 23, CENTRE[1] - 8)
+    assert told["pa_deg"] is None  # who gives a centre is obeyed
+
+
+def test_a_plane_is_named_by_its_number_or_its_line(tmp_path, capsys):
+    velocity, header = velocity_field(), sky()
+    header.update(C01="OII-3727", C02="Ha-6564", C03="SII-6732")
+    err, bad = np.full(SIZE, 2.0), np.zeros(SIZE)
+    err[:20], bad[:, :12] = 4.0, 1
+
+    def planes(image, other):
+        return np.stack([other, image, other])
+
+    flat = write(tmp_path / "flat.fits", ("V", velocity), ("V_IVAR", err**-2), ("V_MASK", bad))
+    deep = write(
+        tmp_path / "deep.fits", ("V", planes(velocity, velocity_field(200.0))), ("V_IVAR", planes(err**-2, 1 + 0 * err)),
+        ("V_MASK", planes(bad, 1 - bad)), header=header,
+    )  # fmt: skip
+    named = ("--hdu", "V", "--error-hdu", "V_IVAR", "--mask-hdu", "V_MASK", "--json")
+    wanted = asked(capsys, flat, *named)[1]
+    wanted |= {"galaxy": "deep", "messages": wanted["messages"].replace("flat", "deep")}
+    for plane in ("2", "Ha-6564"):
+        assert asked(capsys, deep, *named, "--plane", plane)[1] == wanted
+    (tmp_path / "table.csv").write_text("galaxy,velocity,velocity_hdu,velocity_err_hdu\ndeep,deep.fits,V,V_IVAR\n")
+    assert asked(capsys, "--catalogue", tmp_path / "table.csv", "--out", tmp_path / "out.csv", "--plane", "Ha-6564")[0] == 0
+    assert away(pd.read_csv(tmp_path / "out.csv").pa_deg[0], PA) < 1.5
+
+
+def test_no_errors_are_said_once_and_those_of_the_file_are_pointed_at(tmp_path, capsys):
+    ones = np.ones(SIZE)
+    path = write(tmp_path / "map.fits", ("MOM0_ERR", ones), ("V", velocity_field()), ("V_ERR", ones), ("V_MASK", ones))
+    _, text, _ = asked(capsys, path, "--hdu", "V")
+    assert text.count("rror map") + text.count("No velocity errors") == 1 and "5 km/s everywhere" in text
+    assert "--error-hdu V_ERR?" in text and "MOM0_ERR?" not in text
+    assert "--error-hdu" not in asked(capsys, path, "--hdu", "V", "--error-hdu", "V_ERR")[1]
+    small = write(tmp_path / "small.fits", ("V", velocity_field()), ("V_ERR", np.ones((5, 6))))
+    assert "--error-hdu" not in asked(capsys, small, "--hdu", "V")[1]
+
+
 def test_nonsense_values_are_left_out(tmp_path, capsys):
     velocity = velocity_field()
     clean = asked(capsys, write(tmp_path / "clean.fits", ("V", velocity)), "--json")[1]
@@ -239,7 +289,12 @@ def test_the_stars_have_their_own_axis(tmp_path, capsys):
         (["{field}", "--pixel-scale", "-1"], "positive number"),
         (["{field}", "--out", "a.csv"], "--catalogue"),
         (["{text}"], "truncated or not FITS"),
-        (["{cube}"], "a map has two (of a cube: tullyflow moments)"),
+        (["{cube}"], "C has 4 planes, a map is one: name it by its number from 1, e.g. --plane 1."),
+        (["{cube}", "--plane", "5"], "C has planes 1 to 4, plane 5 is needed"),
+        (["{cube}", "--plane", "0"], "C has planes 1 to 4, plane 0 is needed"),
+        (["{cube}", "--plane", "Ha-6564"], "0 channels of C are called Ha-6564"),
+        (["{lines}"], "its number from 1 or its line, e.g. --plane Ha-6564."),
+        (["{spectral}"], "a map has two (of a cube: tullyflow moments)"),
         (["nowhere.fits"], "nowhere.fits: no such file"),
         ([], "give one velocity map"),
         (["{field}", "--catalogue", "{text}"], "give one velocity map"),
@@ -256,6 +311,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, field, capsys, monk
     places = {
         "field": field, "text": tmp_path / "table.csv", "small": write(tmp_path / "small.fits", ("E", np.ones((5, 6)))),
         "cube": write(tmp_path / "cube.fits", ("C", np.ones((4, 5, 6)))),
+        "lines": write(tmp_path / "lines.fits", ("C", np.ones((2, 5, 6))), header=fits.Header({"C01": "OII-3727", "C02": "Ha-6564"})),
+        "spectral": write(tmp_path / "spectral.fits", ("C", np.ones((4, 5, 6))), header=fits.Header({"CTYPE3": "VRAD"})),
     }  # fmt: skip
     code, out, err = asked(capsys, *(text.format(**places) for text in arguments))
     assert code == 2 and said in err and err.count("\n") == 1 and "Traceback" not in err
@@ -293,8 +350,31 @@ def test_bad_maps_of_a_table_are_flagged_one_by_one(tmp_path, capsys):
 def test_a_place_that_cannot_be_written_is_one_sentence(field, cube, capsys, arguments):
     tool, *options = (text.format(file=field) for text in arguments)
     code = main([tool, str(field if tool == "position-angle" else cube[0]), *options])
-    err = capsys.readouterr().err
-    assert code == 2 and str(field) in err.splitlines()[-1] and "Traceback" not in err
+    out, err = capsys.readouterr()
+    assert code == 2 and f"{field} is a file; name a folder" in err and err.count("\n") == 1 and not out  # said before the work
+
+
+def test_a_folder_that_is_read_only_is_said_before_the_work(field, tmp_path, capsys, monkeypatch):
+    from tullyflow import cli_tools
+
+    monkeypatch.setattr(cli_tools.os, "access", lambda place, _: place != tmp_path)
+    code, out, err = asked(capsys, field, "--plot", tmp_path / "new" / "axis.png")
+    assert code == 2 and f"{tmp_path} cannot be written to" in err and not out
+    (tmp_path / "table.csv").write_text("galaxy,velocity\na,b.fits\n")
+    code, _, err = asked(capsys, "--catalogue", tmp_path / "table.csv", "--out", tmp_path / "out.csv")
+    assert code == 2 and f"{tmp_path} cannot be written to" in err
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_full_disk_names_the_file_that_was_asked_for(field, tmp_path, capsys, monkeypatch, named):
+    from matplotlib.figure import Figure
+
+    def full(self, part, **_):
+        raise OSError(errno.ENOSPC, "No space left on device", *([str(part)] if named else []))
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    code, _, err = asked(capsys, field, "--plot", tmp_path / "axis.png")
+    assert code == 2 and err.splitlines()[-1].endswith(f"{tmp_path / 'axis.png'}: No space left on device.")
 
 
 @pytest.fixture
@@ -320,7 +400,8 @@ def test_a_table_keeps_every_row(table, tmp_path, capsys, caplog):
     assert list(found.index) == ["one", "two", "gone", "torn", "still"]
     assert away(found.pa_deg["one"], PA) < 1.5 and away(found.pa_deg["two"], 300) < 1.5
     assert found.delta_pa_deg["two"] == pytest.approx(20, abs=2) and np.isnan(found.delta_pa_deg["one"])
-    assert found.loc["gone", "flags"] == "MISSING_FILE" and found.loc["torn", "flags"] in ("UNREADABLE_FILE", "MISSING_HDU")
+    assert found.loc["gone", "flags"] == "MISSING_FILE" and str(tmp_path / "gone.fits") in found.loc["gone", "messages"]
+    assert found.loc["torn", "flags"] in ("UNREADABLE_FILE", "MISSING_HDU")
     assert "PA_FAILED" in found.loc["still", "flags"] and "no image extension 'STARS'" in found.loc["still", "messages"]
     assert (found.loc[["gone", "torn", "still"], "messages"] != "").all()
 

@@ -133,7 +133,8 @@ def move_centre(maps: GalaxyMaps, valid: NDArray) -> tuple[GalaxyMaps, str]:
     away = np.hypot(found.x - maps.centre[0], found.y - maps.centre[1])
     errors = f"1 sigma {found.err_along:.2f} pixels along the axis and {found.err_across:.2f} across"
     said = f"Kinematic centre ({found.x:.2f}, {found.y:.2f}), {errors}"
-    return replace(maps, centre=(found.x, found.y)), f"{said}; {away:.1f} pixels from the given one."
+    kind = "guessed" if maps.centre_guessed else "given"
+    return replace(maps, centre=(found.x, found.y)), f"{said}; {away:.1f} pixels from the {kind} one."
 
 
 def _smoothed(v_map: NDArray, good: NDArray) -> NDArray[np.float64]:

@@ -12,9 +12,11 @@ from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps
 from tullyflow.surveys.fits_images import image_hdu, open_fits
 
-__all__ = ["centre_from_position", "check_on_map", "find_cube", "read_cube"]
+__all__ = ["TAKEN_AS_CENTRE", "centre_from_position", "check_on_map", "find_cube", "read_cube"]
 
 log = logging.getLogger("tullyflow")
+
+TAKEN_AS_CENTRE = "is taken as the centre."  # how a sentence on a guessed centre ends
 
 
 def read_cube(path: Path, target: Mapping, settings: Settings, hdu: str | int = "") -> GalaxyMaps:
@@ -85,8 +87,8 @@ def centre_from_position(wcs, target: Mapping, shape: tuple[int, int]) -> tuple[
         why = "no position is given"
     reference = (float(wcs.wcs.crpix[0]) - 1, float(wcs.wcs.crpix[1]) - 1)
     if all(0.25 * (n - 1) <= pixel <= 0.75 * (n - 1) for pixel, n in zip(reference, (nx, ny), strict=True)):
-        return reference, f"{target['galaxy']}: {why}; the reference pixel is taken as the centre."
-    return ((nx - 1) / 2, (ny - 1) / 2), f"{target['galaxy']}: {why}; the middle of the map is taken as the centre."
+        return reference, f"{target['galaxy']}: {why}; the reference pixel {TAKEN_AS_CENTRE}"
+    return ((nx - 1) / 2, (ny - 1) / 2), f"{target['galaxy']}: {why}; the middle of the map {TAKEN_AS_CENTRE}"
 
 
 def check_on_map(wcs, target: Mapping, shape: tuple[int, int], name: str) -> None:

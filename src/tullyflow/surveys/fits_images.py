@@ -26,11 +26,12 @@ from tullyflow.flags import GALAXY
 
 __all__ = [
     "beam_of", "celestial_wcs", "channel_of_line", "image", "image_hdu", "image_hdus", "open_fits", "path_of", "pixel_scale_arcsec",
-    "sky_wcs",
+    "plane_of", "sky_wcs",
 ]  # fmt: skip
 
 _CLEAN_BEAM = re.compile(r"BMAJ=\s*(\S+)\s+BMIN=\s*(\S+)\s+BPA=\s*(\S+)", re.IGNORECASE)
 _CARD = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|EXTNAME) *= *(?:'([^']*)'|(-?\d+))")  # what says how long an HDU is, and its name
+_SPECTRAL = ("FREQ", "VEL", "VRAD", "VOPT", "FELO", "WAV", "AWAV", "ENER", "ZOPT", "BETA")  # third axes of a spectral cube
 _END = b"END" + 77 * b" "
 _BLOCK = 2880
 _INFLATION = 32  # maps shrink less than that
@@ -40,7 +41,8 @@ _BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, struc
 def path_of(paths: Mapping[str, Path], product: str, galaxy: str) -> Path:
     """Path of a product; raise `DataError` (MISSING_FILE) where it was not fetched."""
     if product not in paths or not Path(paths[product]).exists():
-        raise DataError(GALAXY.MISSING_FILE, f"{galaxy}: there is no file for {product}.")
+        looked_for = f": {paths[product]}" if product in paths else ""
+        raise DataError(GALAXY.MISSING_FILE, f"{galaxy}: there is no file for {product}{looked_for}.")
     return Path(paths[product])
 
 
@@ -167,14 +169,43 @@ def image(hdu, path: Path, plane: int | None = None, dtype: type = float) -> np.
     while pixels.ndim > 2 and 1 in pixels.shape[: pixels.ndim - 2]:
         pixels = pixels.squeeze(axis=pixels.shape.index(1))
     if pixels.ndim != 2:
-        name = hdu.name or "image"
-        raise DataError(GALAXY.MISSING_HDU, f"{path.name}: {name} has axes {pixels.shape}; a map has two (of a cube: tullyflow moments).")
+        raise _no_map(hdu, pixels.shape, path)
     return np.array(pixels, dtype=dtype)
+
+
+def _no_map(hdu, shape: tuple[int, ...], path: Path) -> DataError:
+    name, header = hdu.name or "image", hdu.header
+    if len(shape) != 3 or str(header.get("CTYPE3", "")).upper().startswith(_SPECTRAL):
+        return DataError(GALAXY.MISSING_HDU, f"{path.name}: {name} has axes {shape}; a map has two (of a cube: tullyflow moments).")
+    lines = list(_lines(header).values())
+    example = next((line for line in lines if line.startswith("Ha")), lines[0] if lines else "1")
+    how = f"its number from 1{' or its line' if lines else ''}, e.g. --plane {example}"
+    return DataError(GALAXY.MISSING_HDU, f"{path.name}: {name} has {shape[0]} planes, a map is one: name it by {how}.")
+
+
+def plane_of(header: fits.Header, plane: str, path: Path) -> int | None:
+    """0-based plane along the third axis, of its number from 1 or its line's name; None where the image has no planes or none is asked for.
+
+    Raises `DataError` (MISSING_HDU) where there is no such plane.
+    """
+    if not plane or header.get("NAXIS") != 3 or header["NAXIS3"] == 1:
+        return None
+    if not plane.isdigit():
+        return channel_of_line(header, plane, path)
+    if not 1 <= int(plane) <= header["NAXIS3"]:
+        name = header.get("EXTNAME", "image")
+        raise DataError(GALAXY.MISSING_HDU, f"{path.name}: {name} has planes 1 to {header['NAXIS3']}, plane {plane} is needed.")
+    return int(plane) - 1
+
+
+def _lines(header: fits.Header) -> dict[str, str]:
+    """Names of the planes' lines, by their key C##."""
+    return {key: str(header[key]).strip() for key in header if key[:1] == "C" and key[1:].isdigit()}
 
 
 def channel_of_line(header: fits.Header, line: str, path: Path) -> int:
     """0-based channel whose C## key names ``line``; raise `DataError` (MISSING_HDU) unless exactly one does."""
-    names = {key: str(header[key]).strip() for key in header if key[:1] == "C" and key[1:].isdigit()}
+    names = _lines(header)
     found = [key for key, name in names.items() if name == line]
     if len(found) != 1:
         extension = header.get("EXTNAME", "image")

@@ -12,8 +12,8 @@ from tullyflow.flags import GALAXY, PIXEL
 from tullyflow.maps.spectral_axis import sky_axes, velocity_frame
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps
-from tullyflow.surveys.cubes import centre_from_position
-from tullyflow.surveys.fits_images import beam_of, celestial_wcs, image, image_hdu, open_fits, path_of, sky_wcs
+from tullyflow.surveys.cubes import TAKEN_AS_CENTRE, centre_from_position
+from tullyflow.surveys.fits_images import beam_of, celestial_wcs, image, image_hdu, open_fits, path_of, plane_of, sky_wcs
 
 __all__ = ["ABSOLUTE", "noise_of_intensity", "read_maps"]
 
@@ -37,6 +37,7 @@ def read_maps(paths: Mapping[str, Path], row: Mapping, target: Mapping, settings
     taken as free of the instrument.
     Velocities whose median |v| is above 600 km/s are absolute (cz; radio ones by VRAD or VELREF are made optical); smaller ones
     count as relative to the galaxy's redshift. Sky axes are in ICRS, whatever the header's.
+    ``row["plane"]`` (number from 1, or a line's name) is the plane of every map whose extension has three axes.
     The field of view is unknown: ``fov_pixels`` counts the pixels with a velocity. Without ``sky_needed`` a map whose header has
     no usable sky axes has ``wcs`` None and a NaN pixel scale, and a sentence says so.
     Raises `DataError`: MISSING_FILE, UNREADABLE_FILE, MISSING_HDU (extension absent, or maps of different size), NO_WCS.
@@ -131,7 +132,8 @@ def _read(paths, name: str, row: Mapping, galaxy: str, settings: Settings):
     path, key = _source(paths, name, row, galaxy)
     with open_fits(path) as hdus:
         hdu = image_hdu(hdus, key, path)
-        pixels, header = image(hdu, path), hdu.header.copy()
+        header = hdu.header.copy()
+        pixels = image(hdu, path, plane_of(header, row.get("plane", ""), path))
         mock = header.get("MOCK") is True or hdus[0].header.get("MOCK") is True
     pixels[~np.isfinite(pixels) | np.isin(pixels, settings.maps.blank)] = np.nan
     return pixels, header, path, mock
@@ -216,7 +218,7 @@ def _centre(wcs, row: Mapping, target: Mapping, shape: tuple[int, int]) -> tuple
     if "x_centre" in row and "y_centre" in row:
         return (float(row["x_centre"]), float(row["y_centre"])), ""
     if wcs is None:
-        return ((shape[1] - 1) / 2, (shape[0] - 1) / 2), f"{target['galaxy']}: the middle of the map is taken as the centre."
+        return ((shape[1] - 1) / 2, (shape[0] - 1) / 2), f"{target['galaxy']}: the middle of the map {TAKEN_AS_CENTRE}"
     return centre_from_position(wcs, target, shape)
 
 

@@ -16,13 +16,15 @@ from tullyflow.maps.orientation import image_axes, image_to_sky_angle
 from tullyflow.maps.position_angle import PositionAngle, fit_position_angle
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps
-from tullyflow.surveys.fits_images import image, image_hdu, open_fits
+from tullyflow.surveys.cubes import TAKEN_AS_CENTRE
+from tullyflow.surveys.fits_images import image, image_hdu, open_fits, plane_of
 from tullyflow.surveys.local_maps import ABSOLUTE, read_maps
 
 __all__ = ["Axis", "KinematicAxes", "MapFile", "find_axes", "misalignment", "read_map_file", "words"]
 
 _NOT_OF_AN_AXIS = GALAXY.INTENSITY_FROM_PHOTOMETRY | GALAXY.NO_PHOTOMETRY  # flags of the reader that concern the disc model
 _CLEARLY_LESS = 0.7  # of chi-squared, or of the pixels that have a partner across the centre
+_FEWEST_PARTNERS = 10  # about a guessed centre: with fewer there is no axis
 _DECIMALS = 4  # of angles and velocities in a row
 _NORTH_UP = ((0.0, 1.0), (-1.0, 0.0))  # north along +y, east along -x
 
@@ -32,6 +34,7 @@ class MapFile:
     """A velocity map in a FITS file, and where what belongs to it is.
 
     An extension is a name or number, empty for the first image of its file; a file that is None is the velocity's own.
+    ``plane``, a number from 1 or a line's name, is taken of every extension that has three axes.
     ``stars_hdu`` holds the stars' velocities. ``centre`` is (x, y), 0-based pixels; None: the reference pixel where that
     lies in the inner half of the map, else the middle.
     """
@@ -47,6 +50,7 @@ class MapFile:
     stars_hdu: str = ""
     centre: tuple[float, float] | None = None
     pixel_scale_arcsec: float = float("nan")
+    plane: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def read_map_file(file: MapFile, settings: Settings) -> GalaxyMaps:
     if file.error is not None and not file.error_hdu and file.error.resolve() == file.path.resolve():
         raise SettingsError(f"--error: {file.error.name} is the map's own file; say with --error-hdu which extension holds the errors.")
     row = {"velocity": str(file.path), "velocity_hdu": file.hdu, "velocity_err_hdu": file.error_hdu, "stellar_velocity_hdu": file.stars_hdu}
-    row["intensity_hdu"] = file.intensity_hdu
+    row |= {"intensity_hdu": file.intensity_hdu, "plane": file.plane}
     paths = {"velocity": file.path}
     for name, path in (("velocity_err", file.error), ("intensity", file.intensity)):
         if path is not None:
@@ -127,14 +131,15 @@ def read_map_file(file: MapFile, settings: Settings) -> GalaxyMaps:
         maps = replace(maps, mask=maps.mask | np.where(_bad_pixels(file, maps.velocity.shape), PIXEL.DO_NOT_USE, 0).astype(np.int32))
     if not np.isfinite(maps.pixel_scale_arcsec):
         maps = replace(maps, pixel_scale_arcsec=file.pixel_scale_arcsec)
-    return replace(maps, messages=(_chosen(file), *maps.messages))
+    unused = "" if maps.flags & GALAXY.NO_ERROR_MAP == 0 else _unused_error(file)
+    return replace(maps, messages=(_chosen(file), *maps.messages, unused))
 
 
 def _bad_pixels(file: MapFile, shape: tuple[int, int]) -> NDArray[np.bool_]:
     path = file.mask or file.path
     with open_fits(path) as hdus:
         hdu = image_hdu(hdus, file.mask_hdu, path)
-        bad = image(hdu, path)
+        bad = image(hdu, path, plane_of(hdu.header, file.plane, path))
     if bad.shape != shape:
         raise DataError(GALAXY.MISSING_HDU, f"{path.name}: the mask has {bad.shape} pixels, the velocity {shape}.")
     return ~(bad == 0)  # NaN is bad
@@ -147,6 +152,20 @@ def _chosen(file: MapFile) -> str:
     with open_fits(file.path) as hdus:
         images = [hdu.name or str(k) for k, hdu in enumerate(hdus) if hdu.is_image and hdu.header.get("NAXIS", 0) >= 2]
     return f"The velocities are taken from {images[0]}; other images: {', '.join(images[1:])[:200]}." if len(images) > 1 else ""
+
+
+def _unused_error(file: MapFile) -> str:
+    """A sentence where no errors are used though the map's file has an image of its size that looks like them; else empty."""
+    with open_fits(file.path) as hdus:
+        velocity = image_hdu(hdus, file.hdu, file.path)
+        alike = [
+            hdu.name for hdu in hdus
+            if ("ERR" in hdu.name.upper() or "IVAR" in hdu.name.upper()) and hdu is not velocity and hdu.is_image
+            and hdu.shape[-2:] == velocity.shape[-2:]
+        ]  # fmt: skip
+    own = [name for name in alike if velocity.name and name.upper().startswith(velocity.name.upper())]
+    found = own[:1] or (alike if len(alike) == 1 else [])
+    return f"{file.path.name} has errors, it seems: --error-hdu {found[0]}?" if found else ""
 
 
 def find_axes(maps: GalaxyMaps, settings: Settings, *, north_up: bool = False, fit_centre: bool = False) -> KinematicAxes:
@@ -168,9 +187,10 @@ def find_axes(maps: GalaxyMaps, settings: Settings, *, north_up: bool = False, f
         bits |= GALAXY.NO_VALID_PIXEL
         said = ", ".join(f"{n} {reason}" for reason, n in counts.reasons.items())
         messages.append(f"None of {mask.size} pixels is valid{f' ({said})' if said else ''}.")
-    elif fit_centre:
-        maps, said = move_centre(maps, valid)
-        messages.append(said)
+    elif fit_centre or maps.centre_guessed:
+        maps, said = move_centre(maps, valid) if fit_centre else _paired_centre(maps, valid)
+        if said:
+            messages = [*(m for m in messages if not m.endswith(TAKEN_AS_CENTRE)), said]
 
     def axis(velocity: NDArray, err: NDArray | float, good: NDArray) -> Axis:
         fit = fit_position_angle(velocity, err, good, maps.centre, step_deg=limits.pa_step, err_max_deg=limits.pa_err_max)
@@ -193,6 +213,19 @@ def find_axes(maps: GalaxyMaps, settings: Settings, *, north_up: bool = False, f
     width = maps.psf_fwhm_arcsec
     beam = maps.beam or ((width, width, 0.0) if np.isfinite(width) else None)
     return KinematicAxes(maps.galaxy, gas, stars, sky, maps.pixel_scale_arcsec, bits, tuple(messages), beam)
+
+
+def _paired_centre(maps: GalaxyMaps, valid: NDArray) -> tuple[GalaxyMaps, str]:
+    """Maps about the middle of their valid pixels, and a sentence, where too few pixels have a partner across the guess to find an axis."""
+    rows, columns = np.nonzero(valid)
+    middle = (float(columns.mean()), float(rows.mean()))
+    paired, paired_there = (systemic_velocity(maps.velocity, valid, centre)[1] for centre in (maps.centre, middle))
+    if paired >= _FEWEST_PARTNERS or paired_there < _FEWEST_PARTNERS:
+        return maps, ""
+    return replace(maps, centre=middle), (
+        f"No centre is given, and {paired} pixels have a partner across ({maps.centre[0]:.1f}, {maps.centre[1]:.1f}): the middle of the "
+        f"valid pixels ({middle[0]:.1f}, {middle[1]:.1f}) is used; give --centre, or try --fit-centre."
+    )
 
 
 def _centre_matters(axis: Axis, maps: GalaxyMaps) -> list[str]:
@@ -253,7 +286,7 @@ def words(axes: KinematicAxes) -> str:
         lines.insert(2, f"  stars    {_value(row.get('pa_stellar_deg'), row.get('pa_stellar_err_deg'), 'deg')}")
         lines.insert(3, f"  delta    {_value(row.get('delta_pa_deg'), row.get('delta_pa_err_deg'), 'deg, between gas and stars')}")
     lines.append(f"  flags    {row['flags'] or 'none'}")
-    sentences = [flag.sentence for flag in GALAXY.set_in(axes.flags)]
+    sentences = [flag.sentence for flag in GALAXY.set_in(axes.flags & ~GALAXY.NO_ERROR_MAP)]  # a message says which error was used
     return "\n".join([*lines, *(f"    {said}" for said in (*sentences, *axes.messages))])
 
 

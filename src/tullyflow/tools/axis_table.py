@@ -36,6 +36,7 @@ class Defaults:
     stellar_velocity_hdu: str = ""
     north_up: bool = False
     fit_centre: bool = False
+    plane: str = ""
 
 
 def find_axes_of_table(settings: Settings, defaults: Defaults, threads: int = 1) -> pd.DataFrame:
@@ -86,12 +87,12 @@ def _with_defaults(observation: str, defaults: Defaults) -> dict:
     for name in ("velocity_hdu", "velocity_err_hdu", "stellar_velocity_hdu"):
         if getattr(defaults, name) and "velocity" in row and not row.get(name):
             row[name] = getattr(defaults, name)
-    return row
+    return {**row, "plane": defaults.plane} if defaults.plane else row
 
 
 def _one(settings: Settings, north_up: bool, fit_centre: bool, job: tuple[str, dict], position: Mapping) -> dict:
     galaxy, row = job
-    paths = {name: Path(value) for name, value in row.items() if isinstance(value, str) and not name.endswith("_hdu")}
+    paths = {name: Path(value) for name, value in row.items() if isinstance(value, str) and not name.endswith(("_hdu", "plane"))}
     target = {"galaxy": galaxy, "observation": json.dumps(row), **position}
     try:
         maps = local.read(paths, target, settings, sky_needed=False)
