@@ -206,6 +206,19 @@ def test_masses_distances_and_inclinations_are_brought_to_the_projects_system(tm
     assert frame.loc["c", "flags"] & GALAXY.MISSING_MASS
 
 
+def test_a_misspelt_column_and_an_impossible_axis_ratio_are_said(tmp_path, configure, caplog):
+    csv = tmp_path / "mine.csv"
+    pd.DataFrame({"galaxy": ["a", "b"], "velocity": ["x.fits"] * 2, "axisratio": [0.5, 0.4], "foo": [1, 2]}).to_csv(csv, index=False)
+    local.targets({"catalogue": csv}, "user", configure(catalogue=str(csv)))
+    assert "columns not used: axisratio (did you mean axis_ratio?), foo" in caplog.text
+    caplog.clear()
+    pd.DataFrame({"galaxy": ["a", "b", "c"], "velocity": ["x.fits"] * 3, "axis_ratio": [1.0, 4.17, None]}).to_csv(csv, index=False)
+    frame = local.targets({"catalogue": csv}, "user", configure(catalogue=str(csv)))
+    assert "axis_ratio of b is 4.17; it must be above 0 and at most 1" in caplog.text
+    assert frame["axis_ratio"].tolist() == pytest.approx([1.0, np.nan, np.nan], nan_ok=True)
+    assert [("axis ratio 4.17 is not used" in said) for said in frame["messages"]] == [False, True, False]
+
+
 def test_paths_are_relative_to_the_table_or_absolute(tmp_path, configure):
     csv = tmp_path / "deep" / "mine.csv"
     csv.parent.mkdir()

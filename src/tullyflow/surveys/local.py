@@ -7,6 +7,7 @@ target table (ra_deg, log_mstar, axis_ratio, ...); ``inclination_deg``; ``pixel_
 absolute or relative to the CSV.
 """
 
+import difflib
 import hashlib
 import json
 import logging
@@ -78,7 +79,10 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     known = (*kept_as_text, *_FROM_TABLE, *_PIXELS, "line", "inclination_deg")
     ignored = [name for name in table if name not in known and not name.startswith("unnamed")]
     if ignored:
-        log.warning("%s: columns not used: %s", shown, ", ".join(ignored))
+        absent = [name for name in known if name not in table]
+        close = {name: difflib.get_close_matches(name, absent, n=1, cutoff=0.75) for name in ignored}
+        hints = [f"{name} (did you mean {close[name][0]}?)" if close[name] else name for name in ignored]
+        log.warning("%s: columns not used: %s", shown, ", ".join(hints))
 
     def column(name: str) -> np.ndarray:
         if name not in table:
@@ -95,7 +99,13 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     axis_ratio = np.where(np.isfinite(frame["axis_ratio"]), frame["axis_ratio"], axis_ratio_from_inclination(column("inclination_deg")))
     positive = ("r_e_arcsec", "sersic_n", "psf_fwhm_arcsec", "distance_mpc")
     frame = frame.assign(**{name: frame[name].where(frame[name] > 0) for name in positive})
-    frame["axis_ratio"] = np.where((axis_ratio > 0) & (axis_ratio <= 1), axis_ratio, np.nan)
+    possible = (axis_ratio > 0) & (axis_ratio <= 1)
+    frame["axis_ratio"] = np.where(possible, axis_ratio, np.nan)
+    impossible = np.isfinite(axis_ratio) & ~possible
+    if impossible.any():
+        first = int(np.argmax(impossible))
+        log.warning("%s: axis_ratio of %s is %g; it must be above 0 and at most 1 (minor over major axis): not used in %d row(s)", shown,
+                    table["galaxy"][first], axis_ratio[first], impossible.sum())  # fmt: skip
     frame["distance_mpc"] = frame["distance_mpc"].fillna(pd.Series(luminosity_distance_mpc(frame["z"], settings)))
     frame["pa_phot_deg"] = np.mod(frame["pa_phot_deg"], 180.0)
     imf = table["imf"].str.lower() if "imf" in table else pd.Series([""] * len(table))
@@ -106,6 +116,9 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
     pixels = pd.DataFrame({name: column(name) for name in _PIXELS})
     frame = frame.assign(galaxy=table["galaxy"], survey="local", release=release, shard="", flags=0)
     frame["messages"] = mass_doubts(table, frame["log_mstar"])
+    for k in np.flatnonzero(impossible):
+        said = f"The table's axis ratio {axis_ratio[k]:g} is not used: it must be above 0 and at most 1."
+        frame.loc[k, "messages"] = f"{frame.loc[k, 'messages']} {said}".strip()
     frame["observation"] = _observations(table[[name for name in maps if name in table]], pixels, folder)
     flag_drp_quality(frame)
     return flag_missing(frame)
