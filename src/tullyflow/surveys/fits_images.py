@@ -179,8 +179,9 @@ def _no_map(hdu, shape: tuple[int, ...], path: Path) -> DataError:
         return DataError(GALAXY.MISSING_HDU, f"{path.name}: {name} has axes {shape}; a map has two (of a cube: tullyflow moments).")
     lines = list(_lines(header).values())
     example = next((line for line in lines if line.startswith("Ha")), lines[0] if lines else "1")
-    how = f"its number from 1{' or its line' if lines else ''}, e.g. --plane {example}"
-    return DataError(GALAXY.MISSING_HDU, f"{path.name}: {name} has {shape[0]} planes, a map is one: name it by {how}.")
+    how = f"by its number from 1{' or its line' if lines else ''}, e.g. --plane {example}"
+    said = f"{name} has axes {shape}, a map has two: name one of the {shape[0]} planes to tullyflow position-angle {how}."
+    return DataError(GALAXY.MISSING_HDU, f"{path.name}: {said}")
 
 
 def plane_of(header: fits.Header, plane: str, path: Path) -> int | None:
