@@ -68,6 +68,8 @@ def test_a_failed_fit_still_shows_galaxies_and_says_why(finished_run, sample):
     figure = plot_relation(sample, fit, finished_run.settings)
     assert "4 galaxies are left" in _texts(figure)
     assert relation_points(sample, fit, finished_run.settings)["residual"].isna().all()
+    said = _texts(plot_relation(sample, {**fit, "error": "fit: 3 point(s) to fit."}, finished_run.settings))
+    assert "No fit: 3 point(s) to fit." in said
     nobody = plot_relation(sample.assign(v_22_circ_kms=np.nan), fit, finished_run.settings)
     assert nobody.axes
 

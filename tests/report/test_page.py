@@ -134,6 +134,17 @@ def test_fits_come_in_the_order_of_the_settings_whatever_the_order_of_the_files(
     assert lead.search(page)[1] == lead.search(text)[1]
 
 
+def test_fits_that_failed_for_one_reason_are_one_sentence_per_relation(finished_run, tmp_path):
+    reason, paths = "3 point(s) to fit, at least 5 are needed.", []
+    for relation, velocity in (("reverse", "v_max"), ("reverse", "v_22"), ("forward", "v_max")):
+        paths.append(tmp_path / f"{relation}-{velocity}-lts.json")
+        paths[-1].write_text(json.dumps({"relation": relation, "velocity": velocity, "method": "lts", "error": f"fit: {reason}"}))
+    few = _arguments(finished_run) | {"relation_paths": paths, "maps_paths": [], "models_paths": [], "network_dirs": []}
+    page = build_report(finished_run.sample, out_dir=tmp_path / "report", **few).read_text(encoding="utf-8")
+    assert page.count(reason) == 2
+    assert f"2 fit(s): {reason}" in page and "fit: 3" not in page
+
+
 def test_missing_pieces_are_said_in_a_sentence(finished_run, tmp_path):
     page = build_report(
         finished_run.sample, relation_paths=[], models_paths=[], maps_paths=[], network_dirs=[tmp_path / "absent"],

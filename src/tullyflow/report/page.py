@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -93,6 +94,12 @@ def _name(fit: Mapping) -> str:
     return f"{RELATION_WORDS.get(relation, relation)}, {VELOCITY_WORDS.get(velocity, velocity)}, {METHOD_WORDS.get(method, method)}"
 
 
+def _failed_fits(fits: Sequence[Mapping]) -> list[str]:
+    """One sentence per relation and reason, however many velocities and methods failed for it."""
+    failed = Counter((str(fit.get("relation", "?")), str(fit["error"]).removeprefix("fit: ")) for fit in fits if "error" in fit)
+    return [f"{RELATION_WORDS.get(relation, relation)}, {count} fit(s): {reason}" for (relation, reason), count in failed.items()]
+
+
 def _order(fit: Mapping, settings: "Settings") -> tuple[int, ...]:
     """Where the settings list a fit's relation, velocity and method; what they do not list comes last."""
     lists = (settings.relation.relations, settings.relation.velocities, settings.relation.methods)
@@ -109,7 +116,7 @@ def _relation_pictures(sample: pd.DataFrame, fits: Sequence[dict], settings: "Se
         if is_fit(fit):
             caption = f"{words}: slope {plus_minus(fit['slope'], fit.get('slope_err'))}, {fit.get('n_used', '?')} galaxies."
         else:
-            caption = f"{words}: {fit.get('error', 'no fit')}"
+            caption = f"{words}: no fit."
         figure, points = plot_relation(sample, fit, settings, lines), relation_points(sample, fit, settings)
         pictures.append(_picture(figure, folder / f"{relation}-{velocity}-{method}", points, words, caption))
     return pictures
@@ -244,7 +251,7 @@ def build_report(
             "relations": [pictures[k] for k in first.values()],
             "more_relations": [p for k, p in enumerate(pictures) if k not in first.values()],
             "fits": fit_listing(fits),
-            "failed_fits": [f"{_name(fit)}: {fit['error']}" for fit in fits if "error" in fit],
+            "failed_fits": _failed_fits(fits),
             "literature": comparison_listing([fits[k] for k in first.values()]),
             "closure": closure,
             "closure_picture": closure_picture,

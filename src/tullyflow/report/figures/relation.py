@@ -218,7 +218,7 @@ def plot_relation(sample: pd.DataFrame, fit: Mapping, settings: "Settings", lite
             extent = 1.15 * max(3 * float(fit.get("rms") or 0), float(np.percentile(used, 99)) if len(used) else 0.3)
             bottom.set_ylim(-extent, extent)
         else:
-            sentence = f"No fit: {fit.get('error', 'the file carries no slope')}"
+            sentence = f"No fit: {fit.get('error', 'the file carries no slope').removeprefix('fit: ')}"
             bottom.text(0.5, 0.5, sentence, transform=bottom.transAxes, ha="center", va="center", wrap=True, fontsize=9)
             bottom.set_yticks([])
         if relation == "r_band":
