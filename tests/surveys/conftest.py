@@ -59,7 +59,8 @@ def maps_file(tmp_path):
         ones = np.ones((len(lines), 20, 24), dtype="f4")
         hdus = fits.HDUList([
             primary, hdu("SPX_SNR", snr.astype("f4")), hdu("BINID", np.arange(5 * 480, dtype="i4").reshape(5, 20, 24)),
-            hdu("STELLAR_VEL", (5 * (x - 12)).astype("f4")), hdu("STELLAR_VEL_IVAR", np.full(zeros[0].shape, 1 / 64, "f4")), hdu("STELLAR_VEL_MASK", zeros[0].copy()),
+            hdu("STELLAR_VEL", (5 * (x - 12)).astype("f4")), hdu("STELLAR_VEL_IVAR", ones[0] / 64),
+            hdu("STELLAR_VEL_MASK", zeros[0].copy()),
             hdu("EMLINE_GFLUX", cube(1, 0.1), True), hdu("EMLINE_GFLUX_IVAR", 4 * ones, True), hdu("EMLINE_GFLUX_MASK", zeros.copy(), True),
             hdu("EMLINE_GVEL", cube(-1500, 3), True), hdu("EMLINE_GVEL_IVAR", ones / 25, True), hdu("EMLINE_GVEL_MASK", zeros.copy(), True),
             hdu("EMLINE_GSIGMA", cube(-230, 1), True), hdu("EMLINE_GSIGMA_IVAR", ones / 9, True),
