@@ -189,7 +189,9 @@ def _rename_line(hdus):
 
 
 def _twice(hdus):
-    hdus["EMLINE_GVEL"].header["C02"] = "Ha-6564"
+    for hdu in hdus:
+        if hdu.name.startswith("EMLINE"):
+            hdu.header["C02"] = "Ha-6564"
 
 
 def _no_sky(hdus):

@@ -204,8 +204,13 @@ def _lines(header: fits.Header) -> dict[str, str]:
     return {key: str(header[key]).strip() for key in header if key[:1] == "C" and key[1:].isdigit()}
 
 
-def channel_of_line(header: fits.Header, line: str, path: Path) -> int:
-    """0-based channel whose C## key names ``line``; raise `DataError` (MISSING_HDU) unless exactly one does."""
+def channel_of_line(header: fits.Header, line: str, path: Path, likely: str = "") -> int:
+    """0-based channel whose C## key names ``line``; raise `DataError` (MISSING_HDU) unless exactly one does.
+
+    ``likely`` is the key that does so in another extension of the file: where it does here too, the others are not looked at.
+    """
+    if likely and str(header.get(likely, "")).strip() == line:
+        return int(likely[1:]) - 1
     names = _lines(header)
     found = [key for key, name in names.items() if name == line]
     if len(found) != 1:

@@ -157,7 +157,7 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
             raise DataError(GALAXY.UNREADABLE_FILE, f"{galaxy}: Marvin cannot read its MAPS file: {primary['REFUSED']}.")
         check_galaxy(primary, galaxy, path)
         parts = image_hdus(hdus, HDUS, path)
-        maps = {name: _line_map(parts[name], settings.manga.line, path) for name in HDUS if name.startswith("EMLINE")}
+        maps = _line_maps(parts, settings.manga.line, path)
         velocity_header = parts["EMLINE_GVEL"].header
         snr = image(parts["SPX_SNR"], path)
         # plane 1 holds the bins of the stellar kinematics, plane 3 those of the emission-line model
@@ -194,8 +194,15 @@ def read(paths: Mapping[str, Path], target: Mapping, settings: Settings) -> Gala
     )  # fmt: skip
 
 
-def _line_map(hdu, line: str, path: Path) -> np.ndarray:
-    return image(hdu, path, plane=channel_of_line(hdu.header, line, path), dtype=np.int64 if hdu.name.endswith("_MASK") else float)
+def _line_maps(parts: Mapping, line: str, path: Path) -> dict[str, np.ndarray]:
+    """The plane of the line of every extension of emission lines."""
+    maps, key = {}, ""
+    for name in (n for n in HDUS if n.startswith("EMLINE")):
+        header = parts[name].header
+        plane = channel_of_line(header, line, path, key)
+        key = key or next(k for k in (f"C{plane + 1:02d}", f"C{plane + 1}") if k in header)
+        maps[name] = image(parts[name], path, plane=plane, dtype=np.int64 if name.endswith("_MASK") else float)
+    return maps
 
 
 def _stellar(parts: Mapping, path: Path) -> tuple[np.ndarray, np.ndarray]:
