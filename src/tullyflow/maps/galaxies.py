@@ -3,7 +3,7 @@
 import struct
 import traceback
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps, get_survey
 from tullyflow.tables import GALAXIES
 
-__all__ = ["MadeGalaxy", "make_galaxy"]
+__all__ = ["MadeGalaxy", "cut_galaxy", "make_galaxy"]
 
 _CORRUPTED = (  # what astropy and zlib raise on broken bytes
     ValueError, OSError, EOFError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, zlib.error, struct.error,
@@ -91,10 +91,19 @@ def make_galaxy(target: Mapping, manifest: Mapping[str, Mapping], settings: Sett
     settings
         With the survey's overrides already laid over (`Settings.for_survey`).
     """
+    return _make_galaxy(lambda: _read(target, manifest, settings), target, settings)
+
+
+def cut_galaxy(maps: GalaxyMaps, target: Mapping, settings: Settings) -> MadeGalaxy:
+    """Mask, orient and cut one galaxy whose maps were read already: `make_galaxy` without its files."""
+    return _make_galaxy(lambda: _checked(maps), target, settings)
+
+
+def _make_galaxy(read: Callable[[], GalaxyMaps], target: Mapping, settings: Settings) -> MadeGalaxy:
     row = _Row(target, settings.local.axis_ratio_err if target["survey"] == "local" else _AXIS_RATIO_ERR)
     name = f"{target['survey']} {target['galaxy']}"
     try:
-        maps = _read(target, manifest, settings)
+        maps = read()
         row.flag(maps.flags, " ".join(maps.messages))
         stamp, line = _make(maps, target, settings, row)
     except DataError as err:
@@ -121,6 +130,11 @@ def _read(target: Mapping, manifest: Mapping[str, Mapping], settings: Settings) 
         if err.flag & GALAXY.MISSING_FILE and failed:
             raise DataError(GALAXY.FETCH_FAILED, f"{err} Not fetched: {', '.join(failed)}.") from err
         raise
+    return _checked(maps)
+
+
+def _checked(maps: GalaxyMaps) -> GalaxyMaps:
+    """Maps of one size, without marks for no value among the dispersions."""
     for image in (maps.velocity_err, maps.mask, maps.intensity, maps.intensity_err, maps.dispersion_sq, maps.dispersion_sq_err):
         if image is not None and image.shape != maps.velocity.shape:
             raise DataError(GALAXY.UNREADABLE_FILE, f"maps of different size: {image.shape} and {maps.velocity.shape} pixels.")

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from tullyflow.surveys.pipe3d import odd_widths
 from tullyflow.surveys.rows import add_flag
 from tullyflow.tables import GALAXIES, MANIFEST, STAMP_HDUS, TARGETS, conform, read_table, whole_file
 
-__all__ = ["Shard", "build_shard", "read_shard"]
+__all__ = ["Shard", "build_shard", "gather_shard", "read_shard"]
 
 log = logging.getLogger("tullyflow")
 
@@ -69,7 +69,7 @@ def build_shard(manifest_path: str | Path, targets_path: str | Path, settings: S
             if galaxy.trouble:
                 log.warning(galaxy.trouble)
             made.append(galaxy)
-    shard = _gather(made)
+    shard = gather_shard(made)
     _write(shard, out_path, _provenance(settings, manifest_path, targets_path))
     _sum_up(shard, Path(out_path))
     return shard
@@ -89,7 +89,8 @@ def _make_one(surveys: Mapping[str, Settings], job: tuple[Mapping, Mapping]) -> 
     return make_galaxy(target, files, surveys[target["survey"]])
 
 
-def _gather(made: list[MadeGalaxy]) -> Shard:
+def gather_shard(made: Sequence[MadeGalaxy]) -> Shard:
+    """Put galaxies into one shard, in their order."""
     frame = pd.DataFrame([galaxy.row for galaxy in made], columns=[c.name for c in GALAXIES])
     images = {}
     for name in STAMP_HDUS:

@@ -13,16 +13,16 @@ from tullyflow import __version__
 from tullyflow.conventions import HALF_WIDTH, R_E_PER_SCALE_LENGTH
 from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
-from tullyflow.maps.shards import read_shard
+from tullyflow.maps.shards import Shard, read_shard
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters, scale_to_data
 from tullyflow.network.batch import Stamps, resolve_device, stamps_of_shards
 from tullyflow.network.calibration import Calibration, scatter_of_samples
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
 from tullyflow.network.velocities import calibrated_samples, rotation_curve, velocity_at
 from tullyflow.settings import Settings
-from tullyflow.tables import KINEMATICS, PARAMETERS, TARGETS, VELOCITIES, read_table, whole_file, write_table
+from tullyflow.tables import KINEMATICS, PARAMETERS, TARGETS, VELOCITIES, conform, read_table, whole_file, write_table
 
-__all__ = ["Posterior", "infer", "reconstruct", "sample_posterior"]
+__all__ = ["Inferred", "Posterior", "infer", "infer_shard", "reconstruct", "sample_posterior"]
 
 log = logging.getLogger("tullyflow")
 
@@ -157,6 +157,22 @@ def _write_models(path: Path, galaxies: pd.Series, maps: tuple[np.ndarray, np.nd
 
 
 @dataclass(frozen=True)
+class Inferred:
+    """What was inferred of a shard: ``table`` (``tables.KINEMATICS``), and arrays, float32, NaN for galaxies without a usable stamp.
+
+    Model ``intensity`` and ``velocity`` (galaxy, y, x); ``radius_arcsec`` (galaxy, radius) with the 16th, 50th and 84th percentile of
+    the rotation curve, ``curves_kms`` (3, galaxy, radius); ``samples`` (sample, galaxy, 4) of the calibrated errors (deg, arcsec, km/s).
+    """
+
+    table: pd.DataFrame
+    intensity: np.ndarray
+    velocity: np.ndarray
+    radius_arcsec: np.ndarray
+    curves_kms: np.ndarray
+    samples: np.ndarray
+
+
+@dataclass(frozen=True)
 class _Used:
     """Inclination the velocities use, its error and kind, and the sampled parameters that go with it."""
 
@@ -186,8 +202,8 @@ def _use_inclination(
 
 def _tabulate(
     galaxies: pd.DataFrame, targets: pd.DataFrame, stamps: Stamps, checkpoint: Checkpoint, samples: int, seed: int
-) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
-    """Return the columns of usable galaxies, their model maps, curve radii and curves."""
+) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
+    """Return the columns of usable galaxies, and the arrays of `Inferred`."""
     model = checkpoint.model.eval()
     posterior = sample_posterior(model, stamps, checkpoint.calibration, samples, torch.Generator().manual_seed(seed))
     generator = np.random.default_rng(seed)
@@ -221,35 +237,21 @@ def _tabulate(
         columns |= {f"{name}_kms": velocity.value_kms, f"{name}_kms_err": velocity.err_kms, f"log_{name}_err": velocity.log_err}
     outermost = np.where(np.isfinite(r_max), r_max, to_arcsec[:, 1])
     radii = outermost[:, None] * np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
-    return columns, (fit.intensity, fit.velocity), radii, rotation_curve(radii, used.samples)
+    return columns, (fit.intensity, fit.velocity, radii, rotation_curve(radii, used.samples), used.samples)
 
 
-def infer(
-    maps_path: str | Path,
-    targets_path: str | Path,
-    weights_dir: str | Path,
-    settings: Settings,
-    out_path: str | Path,
-    models_path: str | Path,
-) -> None:
-    """Write ``tables.KINEMATICS`` for every target of a shard, and its model maps and rotation curves as FITS.
+def infer_shard(shard: Shard, targets: pd.DataFrame, checkpoint: Checkpoint, settings: Settings) -> Inferred:
+    """Infer every galaxy of a shard; ``targets`` are its rows of ``tables.TARGETS``, in order.
 
     Galaxies without a usable stamp keep a row of NaN with the flag NOT_INFERRED beside the flags the maps gave them. Where the
-    intensity stamp was made from photometry, the velocities use the photometric inclination and scale length. Raises `ModelError`
-    where weights, maps and targets do not belong together.
+    intensity stamp was made from photometry, the velocities use the photometric inclination and scale length.
     """
-    shard, targets = read_shard(maps_path), read_table(targets_path, TARGETS)
     galaxies = shard.galaxies.reset_index(drop=True)
-    if list(galaxies["galaxy"]) != list(targets["galaxy"]):
-        raise ModelError(f"{maps_path}: its galaxies are not those of {targets_path}, in order; build the maps of this shard again.")
-    checkpoint = load_checkpoint(weights_dir, settings.network, resolve_device(settings.device))
     stamps, usable = stamps_of_shards([shard], settings.network.velocity_norm, settings.maps.velocity_err_default)
     chosen = np.flatnonzero(usable)
     stamps = stamps.select(torch.from_numpy(chosen))
-    part = galaxies.iloc[chosen].reset_index(drop=True)
-    columns, maps, radii, curves = _tabulate(
-        part, targets.iloc[chosen].reset_index(drop=True), stamps, checkpoint, settings.network.samples, settings.seed
-    )
+    rows = (frame.iloc[chosen].reset_index(drop=True) for frame in (galaxies, targets))
+    columns, arrays = _tabulate(*rows, stamps, checkpoint, settings.network.samples, settings.seed)
     table = pd.DataFrame(columns, index=chosen).reindex(np.arange(len(galaxies)))
     for name in ("survey", "release", "shard", "galaxy"):
         table.insert(0, name, galaxies[name])
@@ -260,17 +262,39 @@ def infer(
         photometric = (table["inclination_kind"] == "photometric").to_numpy() & (k < 2)
         flags = flags | np.where(table[f"{name}_at_bound"].eq(True).to_numpy() & ~photometric, flag, 0)
     table["flags"], table["messages"] = flags, messages
-    write_table(out_path, table, KINEMATICS)
-    whole = [np.full((len(galaxies), 64, 64), np.nan, np.float32) for _ in maps]
-    r_all = np.full((len(galaxies), _CURVE_POINTS), np.nan, np.float32)
-    c_all = np.full((3, len(galaxies), _CURVE_POINTS), np.nan, np.float32)
-    for target, source in zip(whole, maps, strict=True):
-        target[chosen] = source
-    r_all[chosen], c_all[:, chosen] = radii, curves
-    _write_models(Path(models_path), galaxies["galaxy"], (whole[0], whole[1]), r_all, c_all)
+
+    def among_all(values: np.ndarray, axis: int = 0) -> np.ndarray:
+        whole = np.full((*values.shape[:axis], len(galaxies), *values.shape[axis + 1 :]), np.nan, np.float32)
+        whole[(slice(None),) * axis + (chosen,)] = values
+        return whole
+
+    arrays = (among_all(values, axis) for values, axis in zip(arrays, (0, 0, 0, 1, 1), strict=True))
+    return Inferred(conform(table, KINEMATICS, "kinematics"), *arrays)
+
+
+def infer(
+    maps_path: str | Path,
+    targets_path: str | Path,
+    weights_dir: str | Path,
+    settings: Settings,
+    out_path: str | Path,
+    models_path: str | Path,
+) -> None:
+    """Write ``tables.KINEMATICS`` for every target of a shard, and its model maps and rotation curves as FITS; see `infer_shard`.
+
+    Raises `ModelError` where weights, maps and targets do not belong together.
+    """
+    shard, targets = read_shard(maps_path), read_table(targets_path, TARGETS)
+    galaxies = shard.galaxies["galaxy"]
+    if list(galaxies) != list(targets["galaxy"]):
+        raise ModelError(f"{maps_path}: its galaxies are not those of {targets_path}, in order; build the maps of this shard again.")
+    found = infer_shard(shard, targets, load_checkpoint(weights_dir, settings.network, resolve_device(settings.device)), settings)
+    write_table(out_path, found.table, KINEMATICS)
+    _write_models(Path(models_path), galaxies, (found.intensity, found.velocity), found.radius_arcsec, found.curves_kms)
+    inferred = found.table[found.table["n_pixels"] > 0]  # 0 pixels: no usable stamp
     log.info(
         "%s: %d of %d galaxies inferred; median inclination error %.1f deg, median V error %.0f %%, %d at a bound of V_max",
-        Path(maps_path).stem, len(chosen), len(galaxies), np.nanmedian(columns["inclination_deg_err"]) if len(chosen) else np.nan,
-        100 * np.nanmedian(columns["v_max_kms_err"] / columns["v_max_kms"]) if len(chosen) else np.nan,
-        int((flags & GALAXY.AT_BOUND_V_MAX != 0).sum()),
+        Path(maps_path).stem, len(inferred), len(galaxies), np.nanmedian(inferred["inclination_deg_err"]) if len(inferred) else np.nan,
+        100 * np.nanmedian(inferred["v_max_kms_err"] / inferred["v_max_kms"]) if len(inferred) else np.nan,
+        int((found.table["flags"] & GALAXY.AT_BOUND_V_MAX != 0).sum()),
     )  # fmt: skip

@@ -104,8 +104,8 @@ def misalignment(pa_deg: float, err_deg: float, other_deg: float, other_err_deg:
     return abs((pa_deg - other_deg + 180) % 360 - 180), float(np.hypot(err_deg, other_err_deg))
 
 
-def read_map_file(file: MapFile, settings: Settings) -> GalaxyMaps:
-    """Read the map a person points at, with all that belongs to it.
+def read_map_file(file: MapFile, settings: Settings, **known: float) -> GalaxyMaps:
+    """Read the map a person points at, with all that belongs to it; ``known`` are columns of ``tables.TARGETS`` (r_e_arcsec, ...).
 
     Raises `DataError` where a file, an extension or the shape of one is wrong, and `SettingsError` for what cannot be asked.
     """
@@ -122,7 +122,7 @@ def read_map_file(file: MapFile, settings: Settings) -> GalaxyMaps:
             row[name], paths[name] = str(path), path
     if file.centre is not None:
         row["x_centre"], row["y_centre"] = file.centre
-    maps = read_maps(paths, row, {"galaxy": file.path.name.split(".fit")[0]}, settings, sky_needed=False)
+    maps = read_maps(paths, row, {"galaxy": file.path.name.split(".fit")[0], **known}, settings, sky_needed=False)
     ny, nx = maps.velocity.shape
     if file.centre is not None and not (-0.5 <= file.centre[0] <= nx - 0.5 and -0.5 <= file.centre[1] <= ny - 0.5):
         x, y = file.centre
