@@ -20,6 +20,7 @@ def add_tools(commands) -> None:
     """Add the tools to the subcommands of ``tullyflow``. Their log goes to stderr, so that stdout can be read by a program."""
     _add_position_angle(commands)
     _add_moments(commands)
+    _add_galaxy(commands)
 
 
 def _tool(commands, name: str, function, summary: str) -> argparse.ArgumentParser:
@@ -60,6 +61,17 @@ def _add_position_angle(commands) -> None:
     parser = _tool(commands, "position-angle", _position_angle, "kinematic position angle and systemic velocity of your velocity maps")
     add = parser.add_argument
     add("file", nargs="?", type=Path, metavar="FILE.fits", help="velocity map (km/s, or what BUNIT says)")
+    _add_map_options(parser)
+    add("--json", action="store_true", help="print JSON")
+    add("--plot", type=Path, metavar="OUT.png", help="draw the map with its axis, and the curve of chi-squared")
+    add("--catalogue", type=Path, metavar="GALAXIES.csv", help="table of galaxies (columns: config/README.md) instead of one FILE")
+    add("--out", type=Path, metavar="TABLE.csv", help="table to write, one row per row of the catalogue (.csv or .parquet)")
+    add("--threads", type=int, default=1, metavar="N", help="processes for a catalogue (default 1)")
+
+
+def _add_map_options(parser: argparse.ArgumentParser) -> None:
+    """What says where in a file the velocities are, and what belongs to them."""
+    add = parser.add_argument
     add("--hdu", default="", metavar="NAME", help="extension of the velocities, name or number (default: the first image)")
     add("--error", type=Path, metavar="FILE", help="file of the velocity errors (default: none, one constant error)")
     add("--error-hdu", default="", metavar="NAME", help="extension of the velocity errors, in --error or in the map's file")
@@ -74,11 +86,18 @@ def _add_position_angle(commands) -> None:
     add("--fit-centre", action="store_true", help="let the centre move to where the map is most antisymmetric")
     add("--north-up", action="store_true", help="a map without sky axes has north up and east left")
     add("--pixel-scale", type=float, metavar="ARCSEC", help="pixel size of a map without sky axes, for the plot's scale")
-    add("--json", action="store_true", help="print JSON")
-    add("--plot", type=Path, metavar="OUT.png", help="draw the map with its axis, and the curve of chi-squared")
-    add("--catalogue", type=Path, metavar="GALAXIES.csv", help="table of galaxies (columns: config/README.md) instead of one FILE")
-    add("--out", type=Path, metavar="TABLE.csv", help="table to write, one row per row of the catalogue (.csv or .parquet)")
-    add("--threads", type=int, default=1, metavar="N", help="processes for a catalogue (default 1)")
+
+
+def _map_file(args, path: Path):
+    """The map of ``path``, with what the options say of it."""
+    from tullyflow.tools.axis import MapFile
+
+    if args.pixel_scale is not None and not args.pixel_scale > 0:
+        raise SettingsError(f"--pixel-scale: {args.pixel_scale:g}; a positive number of arcsec is needed.")
+    return MapFile(
+        path, args.hdu, args.error, args.error_hdu, args.mask, args.mask_hdu, args.intensity, args.intensity_hdu, args.stars,
+        tuple(args.centre) if args.centre else None, args.pixel_scale or math.nan, args.plane,
+    )  # fmt: skip
 
 
 def _settings(args, **over):
@@ -88,7 +107,7 @@ def _settings(args, **over):
     data = load_settings(args.settings).for_survey("local").model_dump(mode="json") if args.settings else {}
     for section, values in over.items():
         data[section] = {**data.get(section, {}), **values} if isinstance(values, dict) else values
-    return parse_settings(data, source="position-angle" if over else "settings")
+    return parse_settings(data, source="options" if over else "settings")
 
 
 def _position_angle(args) -> None:
@@ -98,16 +117,11 @@ def _position_angle(args) -> None:
     if args.catalogue is not None:
         _position_angles(args, blank)
         return
-    from tullyflow.tools.axis import MapFile, find_axes, read_map_file, words
+    from tullyflow.tools.axis import find_axes, read_map_file, words
 
     if args.out is not None:
         raise SettingsError("position-angle: --out is the table of a --catalogue; for one FILE use --json or --plot.")
-    if args.pixel_scale is not None and not args.pixel_scale > 0:
-        raise SettingsError(f"--pixel-scale: {args.pixel_scale:g}; a positive number of arcsec is needed.")
-    file = MapFile(
-        args.file, args.hdu, args.error, args.error_hdu, args.mask, args.mask_hdu, args.intensity, args.intensity_hdu, args.stars,
-        tuple(args.centre) if args.centre else None, args.pixel_scale or math.nan, args.plane,
-    )  # fmt: skip
+    file = _map_file(args, args.file)
     if args.plot is not None:
         _check_file(args.plot)
     settings = _settings(args, **blank)
@@ -151,3 +165,41 @@ def _moments(args) -> None:
 
     _check_folder(args.out)
     write_moments(args.cube, _settings(args), args.out, args.hdu)
+
+
+def _add_galaxy(commands) -> None:
+    parser = _tool(commands, "galaxy", _galaxy, "a page of one galaxy: its disc by a trained network, with errors, model and residual")
+    add = parser.add_argument
+    add("files", nargs="+", type=Path, metavar="FILE.fits", help="velocity maps, or cubes, one galaxy each; the options hold for all")
+    add("--weights", type=Path, metavar="DIR", help="folder of a trained network (of a run: results/RUN/network/SURVEY-RELEASE)")
+    add("--out", type=Path, default=Path(), metavar="FOLDER", help="where each galaxy gets a folder of its own (default: here)")
+    _add_map_options(parser)
+    add("--axis-ratio", type=float, metavar="Q", help="photometric b/a: with --r-e it stands in for an intensity map")
+    add("--r-e", type=float, metavar="ARCSEC", help="half-light radius along the major axis")
+    add("--psf", type=float, metavar="ARCSEC", help="FWHM of the beam or PSF (default: the header's, else none)")
+    add("--json", action="store_true", help="print the parameters as JSON, one line per galaxy")
+
+
+def _galaxy(args) -> None:
+    known = {"axis_ratio": args.axis_ratio, "r_e_arcsec": args.r_e, "psf_fwhm_arcsec": args.psf}
+    known = {name: value for name, value in known.items() if value is not None}
+    for option, value in (("--r-e", args.r_e), ("--psf", args.psf)):
+        if value is not None and not value > 0:
+            raise SettingsError(f"{option}: {value:g}; a positive number of arcsec is needed.")
+    if args.axis_ratio is not None and not 0 < args.axis_ratio <= 1:
+        raise SettingsError(f"--axis-ratio: {args.axis_ratio:g}; it must be above 0 and at most 1 (minor over major axis).")
+    files = [_map_file(args, path) for path in args.files]
+    _check_folder(args.out)
+    from tullyflow.tools.galaxy import find_galaxy, galaxy_name, read_galaxy, read_weights
+    from tullyflow.tools.galaxy_files import record, words, write_galaxy
+
+    names = [galaxy_name(file.path) for file in files]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SettingsError(f"galaxy: {len(names)} files, of which several are called {twice[0]}: their pages would be one.")
+    maps = {**({"blank": args.blank} if args.blank else {}), **({"centre": "kinematic"} if args.fit_centre else {})}
+    checkpoint, settings = read_weights(args.weights, _settings(args, **({"maps": maps} if maps else {})))
+    for name, file in zip(names, files, strict=True):
+        read = read_galaxy(file, settings, known, north_up=args.north_up)
+        found = find_galaxy(read.maps, file.path, checkpoint, settings, known, positioned=read.positioned)
+        written = write_galaxy(found, args.out / name)
+        print(json.dumps(record(found)) if args.json else words(found, written))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tullyflow.errors import CatalogueError, ModelError
+from tullyflow.errors import ModelError
 from tullyflow.relation.literature import LITERATURE
 from tullyflow.relation.record import read_record
 from tullyflow.report.figures.closure import plot_closure
@@ -13,7 +13,7 @@ from tullyflow.report.figures.relation import plot_relation, relation_points
 from tullyflow.report.figures.strip import RESIDUAL_LIMIT_KMS, plot_strip, scale_bar_arcsec
 from tullyflow.report.figures.style import house_style, round_limit, save_figure, survey_style
 from tullyflow.report.figures.training import plot_training, read_history
-from tullyflow.report.galaxy import azimuthal_velocities, draw_galaxy, read_views
+from tullyflow.report.galaxy import azimuthal_velocities, read_views
 from tullyflow.tables import SAMPLE, read_table
 
 
@@ -149,16 +149,6 @@ def test_rotation_velocities_by_ring_recover_the_curve():
     reach = rings.groupby("side")["radius_arcsec"].max()
     assert reach["approaching"] < 8 < reach["receding"]
     assert azimuthal_velocities(velocity, 89.5, 0.5).empty and azimuthal_velocities(velocity, np.nan, 0.5).empty
-
-
-def test_an_unknown_galaxy_is_named_with_its_neighbours(finished_run, sample, tmp_path):
-    name = sample.loc[sample["used"], "galaxy"].iloc[0]
-    saved = draw_galaxy(sample, name, finished_run.maps, finished_run.models, tmp_path / "one")
-    assert saved.png.exists() and set(pd.read_csv(saved.csv)["side"]) == {"receding", "approaching"}
-    with pytest.raises(CatalogueError, match=f"did you mean .*{name}"):
-        draw_galaxy(sample, name + "1", finished_run.maps, finished_run.models, tmp_path / "none")
-    with pytest.raises(CatalogueError, match="give the maps of that shard"):
-        draw_galaxy(sample, name, [], [], tmp_path / "none")
 
 
 def test_a_colour_limit_is_round_and_survives_nothing():

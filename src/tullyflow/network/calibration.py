@@ -16,7 +16,6 @@ from typing import Literal
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from scipy.stats import kendalltau
 
 from tullyflow.network.autoencoder import DiscAutoencoder
 from tullyflow.network.synthetic import SyntheticDiscs
@@ -168,6 +167,8 @@ def calibrate(
     (default: the dropout scatter as it is); where it has the same bins, those without discs keep its figures. The model's mode is
     left as it was.
     """
+    from scipy.stats import kendalltau  # half a second that inference does without
+
     before = before or identity()
     truth, mean, scatter = _infer(model, discs, samples, generator)
     fitting = np.arange(len(truth)) % 2 == 0

@@ -17,7 +17,7 @@ from tullyflow.network.calibration import Calibration, identity
 from tullyflow.settings import Network
 from tullyflow.tables import whole_file
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "load_checkpoint", "read_card", "save_checkpoint"]
 
 _FORMAT = "tullyflow network 2"
 _FIXED = ("architecture", "ranges", "log_scale", "velocity_norm", "beam_input")  # what weights learnt cannot be changed after
@@ -62,7 +62,8 @@ def save_checkpoint(checkpoint: Checkpoint, out_dir: str | Path, seed: int) -> N
         part.write_text(json.dumps(card, indent=1) + "\n")
 
 
-def _read_card(path: Path) -> dict:
+def read_card(path: Path) -> dict:
+    """Read ``model.json``; raise `ModelError` where it is absent or not ours."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file; train the network first (tullyflow train).")
     try:
@@ -80,7 +81,7 @@ def load_checkpoint(weights_dir: str | Path, network: Network, device: torch.dev
     Raises `ModelError` with one sentence where a file is absent, is not ours, was changed, or was trained under other settings.
     """
     weights_dir = Path(weights_dir)
-    card = _read_card(weights_dir / "model.json")
+    card = read_card(weights_dir / "model.json")
     asked = network.model_dump(mode="json")
     for key in _FIXED:
         if card.get("network", {}).get(key) != asked[key]:

@@ -1,13 +1,8 @@
-"""One galaxy on one line: intensity, velocity, model, residual, rotation curve.
+"""What is shown of one galaxy: its stamps as the network saw them (receding side to the right), its model and its rotation curve."""
 
-The stamps are shown as the network saw them: receding side to the right, systemic velocity white.
-"""
-
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,10 +11,7 @@ from astropy.io import fits
 from tullyflow.conventions import HALF_WIDTH, STAMP, STAMP_CENTRE
 from tullyflow.errors import CatalogueError
 
-if TYPE_CHECKING:
-    from tullyflow.report.figures.style import SavedFigure
-
-__all__ = ["GalaxyView", "RotationCurve", "azimuthal_velocities", "draw_galaxy", "read_views"]
+__all__ = ["GalaxyView", "RotationCurve", "azimuthal_velocities", "read_views"]
 
 
 @dataclass(frozen=True)
@@ -161,27 +153,3 @@ def read_views(rows: pd.DataFrame, maps_paths: Sequence[str | Path], models_path
                 if model is not None:
                     model.close()
     return [views[k] for k in sorted(views)]
-
-
-def draw_galaxy(
-    sample: pd.DataFrame, galaxy: str, maps_paths: Sequence[str | Path], models_paths: Sequence[str | Path], stem: str | Path
-) -> "SavedFigure":
-    """Draw one galaxy by name and save it as ``stem``.png, .pdf and .csv (its rotation velocities by ring).
-
-    Of several releases the last row of ``sample`` (rows of ``tables.SAMPLE``) is drawn. Raises `CatalogueError` where the
-    sample has no such galaxy or its shard's maps are not among ``maps_paths``.
-    """
-    from tullyflow.report.figures.strip import plot_strip
-    from tullyflow.report.figures.style import save_figure
-
-    rows = sample[sample["galaxy"] == galaxy].tail(1)
-    if rows.empty:
-        close = difflib.get_close_matches(galaxy, sample["galaxy"], n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"it holds {len(sample)} others."
-        raise CatalogueError(f"galaxy {galaxy!r}: not in the sample; {hint}")
-    views = read_views(rows, maps_paths, models_paths)
-    if not views:
-        raise CatalogueError(f"galaxy {galaxy!r}: its shard is {rows['shard'].iloc[0]}; give the maps of that shard.")
-    inclination = float(views[0].row["inclination_used_deg"])
-    rings = azimuthal_velocities(views[0].velocity, inclination, views[0].scale_arcsec)
-    return save_figure(plot_strip(views[0]), stem, rings)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tullyflow.flags import GALAXY
+from tullyflow.report.figures.strip import BLOCKS, plot_strip
 from tullyflow.report.figures.style import house_style, palette_png, survey_style
 from tullyflow.report.galaxy import GalaxyView, read_views
 
@@ -72,8 +73,6 @@ def strip_images(view: GalaxyView) -> tuple[bytes, ...]:
     """Draw a galaxy's strip and return its three blocks (data, model, curve) as PNG bytes of 256 colours."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
-
-    from tullyflow.report.figures.strip import BLOCKS, plot_strip
 
     with house_style():
         figure = plot_strip(view)

@@ -39,7 +39,7 @@ from tullyflow.report.sections import (
     warning_listing,
 )
 from tullyflow.report.summary import at_bounds, count_galaxies, headline, is_fit, main_fit, stage_costs
-from tullyflow.report.words import duration, plus_minus, typeset
+from tullyflow.report.words import plus_minus, render
 from tullyflow.tables import SAMPLE, read_table, whole_file
 
 if TYPE_CHECKING:
@@ -164,14 +164,6 @@ def _check_pictures(sample: pd.DataFrame, settings: "Settings", folder: Path) ->
     return pictures, notes
 
 
-def _render(context: dict) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(loader=PackageLoader("tullyflow.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"words": typeset, "duration": duration}
-    return environment.get_template("template.html").render(context)
-
-
 def _digest(path: Path) -> str:
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
@@ -238,7 +230,8 @@ def build_report(
     mock, trained = settings.mock is not None, training_releases(network_dirs)
     inputs = [Path(path) for path in (sample_path, *relation_paths, closure_path) if path]
     provenance = _provenance(settings, inputs, made.isoformat(timespec="seconds"))
-    page = _render(
+    page = render(
+        "template.html",
         {
             "title": settings.report.title,
             "run": settings.run,
@@ -271,7 +264,7 @@ def build_report(
             "versions": list(provenance["versions"].items()),
             "settings_json": json.dumps(provenance["settings"], indent=2, ensure_ascii=False),
             "citations": _CITATIONS,
-        }
+        },
     )
     with whole_file(out_dir / "provenance.json") as part:
         part.write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,11 +1,12 @@
-"""Numbers and names as a reader sees them: true minus signs, errors, durations, powers and subscripts."""
+"""Numbers and names as a reader sees them: true minus signs, errors, durations, powers and subscripts; and the pages they stand on."""
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 from markupsafe import Markup, escape
 
-__all__ = ["duration", "number", "plus_minus", "typeset"]
+__all__ = ["duration", "number", "plus_minus", "render", "typeset"]
 
 _SUBSCRIPTS = {"max": "max", "22": "2.2", "re": "Re", "rmax": "r max", "opt": "opt", "80": "80"}
 
@@ -39,3 +40,12 @@ def typeset(value) -> Markup:
     text = str(escape(value))
     text = re.sub(r"\b10\^([\d.]+)", r"10<sup>\1</sup>", text).replace("M☉", "M<sub>☉</sub>")
     return Markup(re.sub(r"\b[Vv]_(max|22|re|rmax|opt|80)\b", lambda m: f"V<sub>{_SUBSCRIPTS[m[1]]}</sub>", text))
+
+
+def render(template: str, context: Mapping) -> str:
+    """Return a page of this package's templates, everything in it escaped; a name the context lacks is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("tullyflow.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {"words": typeset, "duration": duration}
+    return environment.get_template(template).render(context)

@@ -25,8 +25,8 @@ from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY
 
 __all__ = [
-    "beam_of", "celestial_wcs", "channel_of_line", "image", "image_hdu", "image_hdus", "open_fits", "path_of", "pixel_scale_arcsec",
-    "plane_of", "sky_wcs",
+    "beam_of", "celestial_wcs", "channel_of_line", "image", "image_hdu", "image_hdus", "is_cube", "open_fits", "path_of",
+    "pixel_scale_arcsec", "plane_of", "sky_wcs",
 ]  # fmt: skip
 
 _CLEAN_BEAM = re.compile(r"BMAJ=\s*(\S+)\s+BMIN=\s*(\S+)\s+BPA=\s*(\S+)", re.IGNORECASE)
@@ -220,6 +220,12 @@ def channel_of_line(header: fits.Header, line: str, path: Path, likely: str = ""
             f"{path.name}: {len(found)} channels of {extension} are called {line}, one is needed; found {', '.join(names.values())[:200]}.",
         )
     return int(found[0][1:]) - 1
+
+
+def is_cube(header: fits.Header) -> bool:
+    """Whether an image is a spectral cube: three axes longer than one, the third a spectral one by its CTYPE."""
+    longer = sum(header[f"NAXIS{k + 1}"] > 1 for k in range(header["NAXIS"]))
+    return longer > 2 and any(str(header.get(f"CTYPE{k}", "")).upper().startswith(_SPECTRAL) for k in (3, 4))
 
 
 def celestial_wcs(header: fits.Header, path: Path) -> WCS:

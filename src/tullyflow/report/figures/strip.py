@@ -14,7 +14,7 @@ from matplotlib.patches import Circle
 from tullyflow.report.figures.style import FIT, INTENSITY_MAP, OKABE_ITO, VELOCITY_MAP, house_style, round_limit
 from tullyflow.report.galaxy import GalaxyView, azimuthal_velocities
 
-__all__ = ["BLOCKS", "RESIDUAL_LIMIT_KMS", "plot_strip", "scale_bar_arcsec"]
+__all__ = ["BLOCKS", "RESIDUAL_LIMIT_KMS", "draw_curve", "plot_strip", "scale_bar_arcsec"]
 
 RESIDUAL_LIMIT_KMS = 30.0
 BLOCKS = (0.0, 0.36, 0.72, 1.0)  # borders of the three blocks, as fractions of the width
@@ -68,7 +68,8 @@ def _draw_beam_and_scale(axes: Axes, view: GalaxyView) -> None:
     axes.text(0.92 * half - length / 2, -0.84 * half, f"{length:g}″", ha="center", va="bottom", fontsize=7.5, path_effects=_OUTLINE)
 
 
-def _draw_curve(axes: Axes, view: GalaxyView) -> None:
+def draw_curve(axes: Axes, view: GalaxyView) -> None:
+    """Draw the model's rotation curve with its band, and the rotation velocities of pixels near the major axis."""
     inclination = float(view.row.get("inclination_used_deg", np.nan))
     rings = azimuthal_velocities(view.velocity, inclination, view.scale_arcsec)
     for side, colour, fill in (("receding", OKABE_ITO["vermilion"], OKABE_ITO["vermilion"]), ("approaching", OKABE_ITO["blue"], "white")):
@@ -131,5 +132,5 @@ def plot_strip(view: GalaxyView) -> Figure:
         _colour_bar(figure, images["Residual"], second + 3.46, RESIDUAL_LIMIT_KMS)
         third = BLOCKS[2] * _WIDTH
         curve = figure.add_axes(((third + 0.42) / _WIDTH, 0.40 / _HEIGHT, (_WIDTH - third - 0.55) / _WIDTH, 1.38 / _HEIGHT))
-        _draw_curve(curve, view)
+        draw_curve(curve, view)
     return figure
