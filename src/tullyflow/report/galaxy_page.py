@@ -12,7 +12,7 @@ import tullyflow
 from tullyflow.flags import GALAXY
 from tullyflow.report.figures.axis import plot_axes
 from tullyflow.report.figures.galaxy import plot_galaxy
-from tullyflow.report.figures.style import palette_png, save_picture
+from tullyflow.report.figures.style import save_picture
 from tullyflow.report.sections import Listing
 from tullyflow.report.words import number, plus_minus, render
 from tullyflow.tables import whole_file
@@ -30,8 +30,8 @@ _ORIGIN = {"none": "as the dropout scatter is", "synthetic": "on simulated discs
 
 
 def galaxy_picture(found: "FoundGalaxy", path: Path) -> None:
-    """Draw the galaxy's maps, model, curve and posterior; where there is no stamp, the map as it came."""
-    if found.view is None:
+    """Draw the galaxy's maps, model, curve and posterior; where nothing was inferred, the map as it came."""
+    if found.axes is not None:
         save_picture(plot_axes(found.axes), path)
         return
     sky = None if found.sky is None else (found.sky.north, found.sky.east)
@@ -42,7 +42,7 @@ def galaxy_picture(found: "FoundGalaxy", path: Path) -> None:
 def write_page(found: "FoundGalaxy", parameters: pd.DataFrame, files: "Files") -> None:
     """Write the page beside its files; ``parameters`` as `tullyflow.tools.galaxy_files.parameters` makes them."""
     with Image.open(files.picture) as image:
-        (width, height), small = image.size, palette_png(image)
+        width, height = image.size
     bits = int(found.row["flags"])
     page = render(
         "galaxy.html",
@@ -53,7 +53,7 @@ def write_page(found: "FoundGalaxy", parameters: pd.DataFrame, files: "Files") -
             "version": tullyflow.__version__,
             "mock": bool(bits & GALAXY.MOCK),
             "file": found.source.name,
-            "image": "data:image/png;base64," + base64.b64encode(small).decode(),
+            "image": "data:image/png;base64," + base64.b64encode(files.picture.read_bytes()).decode(),
             "width": width,
             "height": height,
             "stamp": found.view is not None,
@@ -62,7 +62,7 @@ def write_page(found: "FoundGalaxy", parameters: pd.DataFrame, files: "Files") -
             "calibration": _ORIGIN.get(found.network["calibration"], found.network["calibration"]),
             "origin": found.network["origin"],
             "flags": [(flag.sentence, flag.excludes) for flag in GALAXY.set_in(bits & ~GALAXY.MOCK)],
-            "messages": found.row["messages"],
+            "messages": found.row["messages"].strip(),
             "parameters": _listing(parameters),
             "files": {"picture": files.picture.name, "table": files.table.name, "record": files.record.name, "maps": files.maps.name},
         },
@@ -75,8 +75,9 @@ def _lead(found: "FoundGalaxy") -> str:
     row = found.row
     if not found.inferred:
         return "No disc could be inferred for this galaxy; what stands in the way is said below."
+    beyond = ", an extrapolation beyond the data" if row["flags"] & GALAXY.EXTRAPOLATED else ""
     return (
-        f"It rotates at V_max = {plus_minus(row['v_max_kms'], row['v_max_kms_err'], 0)} km/s, seen at an inclination of "
+        f"It rotates at V_max = {plus_minus(row['v_max_kms'], row['v_max_kms_err'], 0)} km/s{beyond}, seen at an inclination of "
         f"{plus_minus(row['inclination_used_deg'], row['inclination_used_err_deg'], 0)} deg; the disc model leaves "
         f"{number(row['reconstruction_velocity_kms'], 1)} km/s of the velocity field unexplained."
     )

@@ -51,9 +51,9 @@ def open_fits(path: str | Path, extensions: Collection[str] = ()) -> Iterator[fi
     """Open a FITS file, gzipped or not, whatever its suffix.
 
     A gzipped file is inflated in one go: that checks its CRC and is faster than astropy's seeks in the stream. Of one that has
-    all of ``extensions`` (names), only these and the primary HDU are there: astropy would parse the headers of the others, too,
-    and of a MaNGA file that takes longer than anything else. Errors inside the block that stem from broken bytes become
-    `DataError` (UNREADABLE_FILE) too.
+    all of ``extensions`` (names; a number or "" among them asks for the whole file), only these and the primary HDU are there:
+    astropy would parse the headers of the others, too, and of a MaNGA file that takes longer than anything else. Errors inside the
+    block that stem from broken bytes become `DataError` (UNREADABLE_FILE) too.
     """
     path = Path(path)
     try:
@@ -80,8 +80,10 @@ def _inflate(packed: bytes) -> bytes:
 
 
 def _only(content: bytes, extensions: Collection[str]) -> bytes:
-    """Bytes of the primary HDU and of the ``extensions``; all bytes where one is missing or the file is not laid out as FITS."""
-    wanted = {name.upper() for name in extensions}
+    """Bytes of the primary HDU and of the ``extensions``; all bytes where one is missing or no name, or where this is no FITS."""
+    wanted = {str(name).upper() for name in extensions}
+    if any(not name or name.isdigit() for name in wanted):
+        return content
     try:
         layout = list(_layout(content)) if wanted else []
     except (KeyError, ValueError):

@@ -130,7 +130,7 @@ def _source(paths: Mapping[str, Path], name: str, row: Mapping, galaxy: str) -> 
 
 def _read(paths, name: str, row: Mapping, galaxy: str, settings: Settings):
     path, key = _source(paths, name, row, galaxy)
-    with open_fits(path) as hdus:
+    with open_fits(path, [key]) as hdus:
         hdu = image_hdu(hdus, key, path)
         header = hdu.header.copy()
         pixels = image(hdu, path, plane_of(header, row.get("plane", ""), path))
@@ -243,5 +243,5 @@ def _unit(paths, row: Mapping, galaxy: str) -> str:
     source = _source(paths, "intensity", row, galaxy)
     if source is None:
         return ""
-    with open_fits(source[0]) as hdus:
+    with open_fits(source[0], [source[1]]) as hdus:
         return str(image_hdu(hdus, source[1], source[0]).header.get("BUNIT", "")).strip()

@@ -137,7 +137,7 @@ def read_map_file(file: MapFile, settings: Settings, **known: float) -> GalaxyMa
 
 def _bad_pixels(file: MapFile, shape: tuple[int, int]) -> NDArray[np.bool_]:
     path = file.mask or file.path
-    with open_fits(path) as hdus:
+    with open_fits(path, [file.mask_hdu]) as hdus:
         hdu = image_hdu(hdus, file.mask_hdu, path)
         bad = image(hdu, path, plane_of(hdu.header, file.plane, path))
     if bad.shape != shape:

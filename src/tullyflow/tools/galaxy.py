@@ -51,8 +51,8 @@ class Stamped:
 class FoundGalaxy:
     """One galaxy: ``row`` with the columns of ``tables.GALAXIES`` and ``KINEMATICS``, its stamp, model and posterior.
 
-    ``samples`` (sample,) are those of the calibrated errors, by column; empty where nothing was inferred. ``view`` is None where there is
-    no stamp; ``axes`` then shows the native map. ``sky`` is None where north and east are not known. ``network`` says which
+    ``samples`` (sample,) are those of the calibrated errors, by column; empty where nothing was inferred: ``axes`` then shows the native
+    map. ``view`` is None where there is no stamp. ``sky`` is None where north and east are not known. ``network`` says which
     weights these are.
     """
 
@@ -114,7 +114,7 @@ def read_galaxy(file: MapFile, settings: Settings, known: dict[str, float], *, n
     """
     if not file.path.is_file():
         raise SettingsError(f"{file.path}: no such file.")
-    with open_fits(file.path) as hdus:
+    with open_fits(file.path, [file.hdu]) as hdus:
         cube = not file.plane and is_cube(image_hdu(hdus, file.hdu, file.path).header)
     if cube:
         unused = [name for name in _OF_MAPS if getattr(file, name)]
@@ -158,15 +158,13 @@ def find_galaxy(
     inferred = not row["flags"] & GALAXY.NOT_INFERRED
     if inferred:
         row["flags"] = int(apply_cuts(pd.DataFrame([row]), settings.relation, (*KINEMATIC_CUTS, (GALAXY.EXTRAPOLATED, extrapolated)))[0])
-    stamp, view, axes = made.stamp, None, None
+    stamp, view, axes = made.stamp, None, None if inferred else find_axes(maps, settings)
     if np.isfinite(stamp.velocity).any():
         low, middle, high = found.curves_kms[:, 0]
         curve = RotationCurve(found.radius_arcsec[0], middle, low, high) if inferred else None
         view = GalaxyView(
             row, stamp.scale_arcsec, row["psf_fwhm_arcsec"], stamp.intensity, stamp.velocity, stamp.velocity_err, found.velocity[0], curve
         )
-    else:
-        axes = find_axes(maps, settings)
     samples = {}
     if inferred:
         photometric = row["inclination_kind"] == "photometric"

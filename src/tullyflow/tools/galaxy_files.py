@@ -91,6 +91,7 @@ def record(found: FoundGalaxy) -> dict:
     """Everything that is known of the galaxy, for a program: all columns (NaN is None), the names and sentences of its flags."""
     row = {name: _plain(value) for name, value in found.row.items() if name not in ("survey", "release", "shard")}
     row |= {"flags": GALAXY.names(found.row["flags"]), "sentences": GALAXY.sentences(found.row["flags"])}
+    row["messages"] = found.row["messages"].strip()
     return {**row, "file": str(found.source), "network": found.network, "tullyflow": tullyflow.__version__}
 
 

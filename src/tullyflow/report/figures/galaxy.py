@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from tullyflow.report.figures.sky_marks import draw_sky_marks, draw_values
 from tullyflow.report.figures.strip import RESIDUAL_LIMIT_KMS, draw_curve
-from tullyflow.report.figures.style import FIT, INTENSITY_MAP, OKABE_ITO, VELOCITY_MAP, house_style, new_figure, round_limit
+from tullyflow.report.figures.style import FIT, INTENSITY_MAP, OKABE_ITO, VELOCITY_MAP, house_style, round_limit
 from tullyflow.report.galaxy import GalaxyView
 
 __all__ = ["plot_galaxy"]
@@ -37,10 +37,9 @@ def plot_galaxy(
     """
     limit, valid = round_limit(view.velocity), np.isfinite(view.velocity)
     with house_style():
-        figure = new_figure(11.0, 7.4)
-        figure.suptitle(str(view.row["galaxy"]), x=0.005, ha="left", fontsize=11, fontweight="bold")
-        top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.62))
-        panels = top.subplots(1, 4)
+        figure = Figure(figsize=(11.0, 7.3))  # laid out by hand: a solver takes longer than all the rest
+        figure.suptitle(str(view.row["galaxy"]), x=0.01, y=0.985, ha="left", fontsize=11, fontweight="bold")
+        panels = figure.add_gridspec(1, 4, left=0.01, right=0.94, top=0.915, bottom=0.6, wspace=0.34).subplots()
         images = (
             ("Intensity (peak 1)", view.intensity, "", {"cmap": INTENSITY_MAP, "norm": PowerNorm(0.5, 0, 1, clip=True)}),
             ("Velocity", view.velocity, "km/s", _centred(limit)),
@@ -51,10 +50,9 @@ def plot_galaxy(
             draw_values(figure, panel, values, unit, **look)
             panel.set_title(title)
         draw_sky_marks(panels[0], valid, sky, view.scale_arcsec, beam)
-        left, right = bottom.subfigures(1, 2, width_ratios=(1, 1.15))
-        draw_curve(left.subplots(), view)
+        draw_curve(figure.add_axes((0.045, 0.075, 0.41, 0.445)), view)
         if posterior:
-            _draw_corner(right, posterior)
+            _draw_corner(figure, posterior)
     return figure
 
 
@@ -64,7 +62,8 @@ def _centred(limit: float) -> dict:
 
 def _draw_corner(figure: Figure, posterior: Mapping[str, NDArray[np.float64]]) -> None:
     names = list(posterior)
-    grid = figure.subplots(len(names), len(names), squeeze=False)
+    spacing = {"left": 0.545, "right": 0.99, "bottom": 0.075, "top": 0.545, "wspace": 0.1, "hspace": 0.1}
+    grid = figure.add_gridspec(len(names), len(names), **spacing).subplots(squeeze=False)
     for row, below in enumerate(names):
         for column, name in enumerate(names):
             panel = grid[row, column]
@@ -77,7 +76,7 @@ def _draw_corner(figure: Figure, posterior: Mapping[str, NDArray[np.float64]]) -
                 _draw_pair(panel, posterior[name], posterior[below])
             last = row == len(names) - 1
             _label(panel, name if last else "", below if column == 0 and row else "", last, column == 0 and row > 0)
-    figure.align_labels()
+    figure.align_labels(list(grid.ravel()))
 
 
 def _label(panel: Axes, x: str, y: str, x_ticks: bool, y_ticks: bool) -> None:
