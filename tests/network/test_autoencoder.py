@@ -128,6 +128,8 @@ def test_stamps_of_a_shard_fill_masks_errors_and_beams(discs):
     assert (stamps.velocity_err[1] == 5.0).all()
     assert stamps.valid[2, 31, 31] and not stamps.valid[0].any()
     assert stamps.beam.tolist() == [5.0, 5.0, 5.0, 0.0, 0.0]
+    with pytest.raises(ModelError, match=r"velocity stamps of shape \(5, 32, 64\) for 5 galaxies; it reads 64x64"):
+        stamps_of_shards([replace(shard, velocity=shard.velocity[:, :32])], "percentile", velocity_err=5.0)
 
 
 def test_absent_device_is_refused_with_a_sentence():

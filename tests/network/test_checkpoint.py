@@ -1,10 +1,12 @@
 """Weights come back as they were, and foreign ones are refused with a sentence."""
 
+import hashlib
 import json
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tullyflow.errors import ModelError
 from tullyflow.network.checkpoint import load_checkpoint
@@ -56,6 +58,31 @@ def test_changed_bytes_are_refused(settings, weights):
 def test_foreign_card_is_refused(settings, weights, content):
     (weights / "model.json").write_text(content)
     with pytest.raises(ModelError, match=r"model\.json"):
+        load_checkpoint(weights, settings.network, CPU)
+
+
+def test_weights_of_another_architecture_are_refused_in_one_sentence(settings, weights):
+    """By the card where it says so, by the tensors where it does not."""
+    path = weights / "model.json"
+    card = json.loads(path.read_text())
+    card["network"]["architecture"] = "resnet18"
+    path.write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=r"trained with network\.architecture = 'resnet18', the settings say") as refused:
+        load_checkpoint(weights, settings.network, CPU)
+    assert "\n" not in str(refused.value)
+    save_file({"conv1.weight": torch.zeros(3)}, weights / "weights.safetensors")
+    card["network"]["architecture"] = settings.network.architecture
+    card["weights_sha256"] = hashlib.sha256((weights / "weights.safetensors").read_bytes()).hexdigest()
+    path.write_text(json.dumps(card))
+    with pytest.raises(ModelError, match="not weights of the architecture") as refused:
+        load_checkpoint(weights, settings.network, CPU)
+    assert "\n" not in str(refused.value)
+
+
+def test_foreign_calibration_is_refused(settings, weights):
+    path = weights / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"calibration": {"discs": 3}}))
+    with pytest.raises(ModelError, match="calibration is not one of this version"):
         load_checkpoint(weights, settings.network, CPU)
 
 

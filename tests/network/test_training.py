@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from tullyflow.errors import ModelError
 from tullyflow.network.autoencoder import map_loss
 from tullyflow.network.checkpoint import load_checkpoint
+from tullyflow.network.fitting import fit_stamps, fit_synthetic
 from tullyflow.network.synthetic import draw_discs
-from tullyflow.network.training import fit_stamps, fit_synthetic, new_model, train
+from tullyflow.network.training import new_model, train
 
 CPU = torch.device("cpu")
 
@@ -112,6 +113,27 @@ def test_early_stop_ends_training_without_progress(changed, model):
     model.intensity_encoder.dropout.p = model.velocity_encoder.dropout.p = 0.9  # only noise is left to change the loss
     history = fit_stamps(model, stamps, names(4), stamps.select(slice(0, 0)), [], torch.Generator().manual_seed(1), rehearse=False)
     assert len(history) < 30
+
+
+def test_early_stop_keeps_the_weights_of_the_best_epoch(changed, model):
+    """A learning rate that ruins the network: the best epoch is the first, and its weights are what is left."""
+    model.network = changed(epochs=9, early_stop=3, learning_rate=0.5).network
+    stamps = draw_discs(4, model, torch.Generator().manual_seed(3)).stamps
+    held, after = stamps.select(slice(0, 2)), []
+    step = torch.optim.Adam.step
+
+    def kept(self):
+        step(self)
+        after.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", kept)
+        history = fit_stamps(model, stamps.select(slice(2, 4)), names(2), held, names(2), torch.Generator().manual_seed(1), rehearse=False)
+    best = history["validation_loss"].idxmin()
+    assert best < len(history) - 1 and len(history) == best + 4
+    left = model.state_dict()
+    assert all(torch.equal(left[name], after[best][name]) for name in left)
+    assert not torch.equal(left["velocity_encoder.last.bias"], after[-1]["velocity_encoder.last.bias"])
 
 
 def test_loss_that_is_not_finite_names_its_galaxy(changed, model):

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tullyflow.conventions import STAMP
 from tullyflow.errors import ModelError
 from tullyflow.flags import BAD_VELOCITY, GALAXY
 from tullyflow.maps.shards import Shard
 
-__all__ = ["UNTRAINABLE", "Stamps", "percentile_norm", "resolve_device", "stamps_of_shards"]
+__all__ = ["MIN_PIXELS", "UNTRAINABLE", "Stamps", "percentile_norm", "resolve_device", "stamps_of_shards"]
 
 UNTRAINABLE = (
     GALAXY.MISSING_FILE | GALAXY.FETCH_FAILED | GALAXY.UNREADABLE_FILE | GALAXY.MISSING_HDU | GALAXY.NO_VALID_PIXEL
@@ -88,9 +89,14 @@ def stamps_of_shards(shards: Sequence[Shard], velocity_norm: float | str, veloci
 
     A pixel is valid where intensity and velocity are finite and no excluding bit of ``flags.PIXEL`` is set. A galaxy is usable with
     at least 16 valid pixels and a stamp scale; it may still carry flags. Unusable rows are kept, filled with zeros.
-    ``velocity_err`` (km/s) stands in for absent errors. NaN beams count as none.
+    ``velocity_err`` (km/s) stands in for absent errors. NaN beams count as none. Raises `ModelError` for stamps of another size.
     """
-    size = (0, 64, 64)
+    size = (0, STAMP, STAMP)
+    for shard in shards:
+        for name in ("intensity", "intensity_err", "velocity", "velocity_err", "mask"):
+            found = np.shape(getattr(shard, name))
+            if found != (len(shard.galaxies), STAMP, STAMP):
+                raise ModelError(f"network: {name} stamps of shape {found} for {len(shard.galaxies)} galaxies; it reads {STAMP}x{STAMP}.")
     images = {
         name: np.concatenate([np.zeros(size, np.float32), *(np.asarray(getattr(s, name)) for s in shards)])
         for name in ("intensity", "intensity_err", "velocity", "velocity_err")

@@ -70,7 +70,7 @@ def read_card(path: Path) -> dict:
         card = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as err:
         raise ModelError(f"{path}: not JSON ({err}); train the network again.") from err
-    if not isinstance(card, dict) or card.get("format") != _FORMAT:
+    if not isinstance(card, dict) or card.get("format") != _FORMAT or not isinstance(card.get("network"), dict):
         raise ModelError(f"{path}: not the card of a network of this version ({_FORMAT!r}); train the network again.")
     return card
 
@@ -84,9 +84,9 @@ def load_checkpoint(weights_dir: str | Path, network: Network, device: torch.dev
     card = read_card(weights_dir / "model.json")
     asked = network.model_dump(mode="json")
     for key in _FIXED:
-        if card.get("network", {}).get(key) != asked[key]:
+        if card["network"].get(key) != asked[key]:
             raise ModelError(
-                f"{weights_dir}: these weights were trained with network.{key} = {card.get('network', {}).get(key)!r}, "
+                f"{weights_dir}: these weights were trained with network.{key} = {card['network'].get(key)!r}, "
                 f"the settings say {asked[key]!r}; use the same, or train again."
             )
     weights = weights_dir / "weights.safetensors"
@@ -99,5 +99,8 @@ def load_checkpoint(weights_dir: str | Path, network: Network, device: torch.dev
         model.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as err:
         raise ModelError(f"{weights}: not weights of the architecture {network.architecture}: {' '.join(str(err).split())[:200]}.") from err
-    calibration = Calibration.from_json(card["calibration"]) if card.get("calibration") else identity()
+    try:
+        calibration = Calibration.from_json(card["calibration"]) if card.get("calibration") else identity()
+    except (KeyError, TypeError, ValueError) as err:
+        raise ModelError(f"{weights_dir / 'model.json'}: its calibration is not one of this version ({err}); train again.") from err
     return Checkpoint(model.to(device), calibration, tuple(card.get("trained_on", ())), card.get("origin", ""))

@@ -1,0 +1,35 @@
+"""How many galaxies go into a step: as many as the settings say, fewer where the memory does not hold them."""
+
+import logging
+
+import torch
+
+from tullyflow.errors import ModelError
+
+__all__ = ["BatchSize"]
+
+log = logging.getLogger("tullyflow")
+
+_WORDS = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")  # of CUDA and MPS, Windows, Linux, C++
+
+
+class BatchSize:
+    """Galaxies per step."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def halve(self, error: Exception) -> None:
+        """Halve it where ``error`` says that memory ran out, and say so; raise `ModelError` at one galaxy, any other error as it is."""
+        if not _out_of_memory(error):
+            raise error
+        if self.size == 1:
+            raise ModelError(
+                "network: out of memory with a single galaxy per step; free memory on the device, or use another (device: cpu)."
+            ) from error
+        log.warning("network: out of memory with %d galaxies per step: %d from here on", self.size, self.size // 2)
+        self.size //= 2
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error).lower() for words in _WORDS)
