@@ -166,6 +166,15 @@ def test_without_sky_axes_the_model_has_offsets_or_north_as_told(weights, tmp_pa
     assert np.degrees(np.arctan2(*ahead)) % 360 == pytest.approx(row["pa_deg"], abs=0.1) == pytest.approx(153.0 - 90, abs=3)
 
 
+def test_a_guessed_centre_that_matters_is_said(weights, tmp_path, capsys):
+    header, (velocity, intensity) = sky(), disc()
+    header["CRPIX1"] += 6
+    path = write(tmp_path / "off.fits", header, VELOCITY=velocity, ERROR=np.full(SIZE, 2.0), FLUX=intensity)
+    for options, matters in (((), True), (("--centre", *CENTRE), False), (("--fit-centre",), False)):
+        assert galaxy(path, "--weights", weights, "--out", tmp_path, "--json", *MAPS, *options) == 0
+        assert ("centre is a guess and matters" in json.loads(capsys.readouterr().out)["messages"]) is matters, options
+
+
 def test_a_cube_becomes_a_page_and_options_of_maps_are_refused(weights, tmp_path, capsys):
     velocity, intensity = disc()
     channels = V_SYS + 20.0 * (np.arange(24) - 11.5)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.optimize import minimize
 
 from tullyflow.maps.antisymmetry import Sampler, correlated_pixels, pixel_weights, residuals
 from tullyflow.maps.position_angle import ERR_FLOOR_KMS, fit_position_angle
@@ -90,6 +89,8 @@ def fit_centre(
     What is minimised is Krajnovic+2006's function (App. C) per degree of freedom. 1 sigma is from its second derivatives with the
     axis free, scaled as the angle's: by the reduced chi^2, and the pixels that share one independent residual.
     """
+    from scipy.optimize import minimize  # slow to load, and most maps do without
+
     v_map = np.asarray(velocity, dtype=float)
     err_map = np.broadcast_to(np.asarray(velocity_err, dtype=float), v_map.shape)
     good = np.asarray(valid, dtype=bool) & np.isfinite(v_map) & np.isfinite(err_map) & (err_map > 0)

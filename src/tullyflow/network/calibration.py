@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 
 from tullyflow.network.autoencoder import DiscAutoencoder
 from tullyflow.network.synthetic import SyntheticDiscs
@@ -99,6 +98,8 @@ def scatter_of_samples(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _fit(residual: np.ndarray, scatter: np.ndarray) -> tuple[float, float]:
     """Return scale and floor: maximum likelihood of normal residuals, then 68.27 % within one sigma."""
+    from scipy.optimize import minimize  # slow to load, and inference does without
+
     width = max(float(np.quantile(np.abs(residual), ONE_SIGMA)), 1e-9)
     typical = max(float(np.median(scatter)), 1e-9)
     inside = np.abs(residual) < 5 * width * (1 + scatter / typical)  # a few lost discs must not set the width of all
@@ -167,7 +168,7 @@ def calibrate(
     (default: the dropout scatter as it is); where it has the same bins, those without discs keep its figures. The model's mode is
     left as it was.
     """
-    from scipy.stats import kendalltau  # half a second that inference does without
+    from scipy.stats import kendalltau  # likewise
 
     before = before or identity()
     truth, mean, scatter = _infer(model, discs, samples, generator)

@@ -20,9 +20,10 @@ from tullyflow.surveys.cubes import TAKEN_AS_CENTRE
 from tullyflow.surveys.fits_images import image, image_hdu, open_fits, plane_of
 from tullyflow.surveys.local_maps import ABSOLUTE, read_maps
 
-__all__ = ["Axis", "KinematicAxes", "MapFile", "find_axes", "misalignment", "read_map_file", "words"]
+__all__ = ["CENTRE_MATTERS", "Axis", "KinematicAxes", "MapFile", "find_axes", "misalignment", "read_map_file", "words"]
 
 _NOT_OF_AN_AXIS = GALAXY.INTENSITY_FROM_PHOTOMETRY | GALAXY.NO_PHOTOMETRY  # flags of the reader that concern the disc model
+CENTRE_MATTERS = "The centre is a guess and matters"  # how that sentence begins
 _CLEARLY_LESS = 0.7  # of chi-squared, or of the pixels that have a partner across the centre
 _FEWEST_PARTNERS = 10  # about a guessed centre: with fewer there is no axis
 _DECIMALS = 4  # of angles and velocities in a row
@@ -114,8 +115,8 @@ def read_map_file(file: MapFile, settings: Settings, **known: float) -> GalaxyMa
             raise SettingsError(f"{path}: no such file.")
     if file.error is not None and not file.error_hdu and file.error.resolve() == file.path.resolve():
         raise SettingsError(f"--error: {file.error.name} is the map's own file; say with --error-hdu which extension holds the errors.")
-    row = {"velocity": str(file.path), "velocity_hdu": file.hdu, "velocity_err_hdu": file.error_hdu, "stellar_velocity_hdu": file.stars_hdu}
-    row |= {"intensity_hdu": file.intensity_hdu, "plane": file.plane}
+    row = {"velocity": str(file.path), "velocity_hdu": file.hdu, "velocity_err_hdu": file.error_hdu, "intensity_hdu": file.intensity_hdu}
+    row |= {"stellar_velocity_hdu": file.stars_hdu, "plane": file.plane}
     paths = {"velocity": file.path}
     for name, path in (("velocity_err", file.error), ("intensity", file.intensity)):
         if path is not None:
@@ -249,7 +250,7 @@ def _centre_matters(axis: Axis, maps: GalaxyMaps) -> list[str]:
     else:
         return []
     return [
-        f"The centre is a guess and matters: about the middle of the valid pixels ({middle[0]:.1f}, {middle[1]:.1f}) {found}; give "
+        f"{CENTRE_MATTERS}: about the middle of the valid pixels ({middle[0]:.1f}, {middle[1]:.1f}) {found}; give "
         "--centre (a table: x_centre and y_centre, or ra_deg and dec_deg)."
     ]
 
@@ -267,8 +268,7 @@ def _sky(maps: GalaxyMaps, north_up: bool):
 
 
 def _sentence(text: str) -> str:
-    text = text.rstrip(".")
-    return text[:1].upper() + text[1:] + "."
+    return text[:1].upper() + text[1:].rstrip(".") + "."
 
 
 def words(axes: KinematicAxes) -> str:

@@ -22,7 +22,7 @@ from tullyflow.surveys import GalaxyMaps
 from tullyflow.surveys.cubes import read_cube
 from tullyflow.surveys.fits_images import image_hdu, is_cube, open_fits, sky_wcs
 from tullyflow.tables import PARAMETERS, TARGETS, conform
-from tullyflow.tools.axis import KinematicAxes, MapFile, find_axes, read_map_file
+from tullyflow.tools.axis import CENTRE_MATTERS, KinematicAxes, MapFile, find_axes, read_map_file
 
 if TYPE_CHECKING:
     from tullyflow.network.checkpoint import Checkpoint
@@ -158,7 +158,11 @@ def find_galaxy(
     inferred = not row["flags"] & GALAXY.NOT_INFERRED
     if inferred:
         row["flags"] = int(apply_cuts(pd.DataFrame([row]), settings.relation, (*KINEMATIC_CUTS, (GALAXY.EXTRAPOLATED, extrapolated)))[0])
-    stamp, view, axes = made.stamp, None, None if inferred else find_axes(maps, settings)
+    guessed = maps.centre_guessed and settings.maps.centre != "kinematic"
+    axes = find_axes(maps, settings) if guessed or not inferred else None
+    if guessed:
+        row["messages"] = " ".join([row["messages"], *(said for said in axes.messages if said.startswith(CENTRE_MATTERS))])
+    stamp, view = made.stamp, None
     if np.isfinite(stamp.velocity).any():
         low, middle, high = found.curves_kms[:, 0]
         curve = RotationCurve(found.radius_arcsec[0], middle, low, high) if inferred else None
@@ -174,7 +178,8 @@ def find_galaxy(
     beam = maps.beam or ((width, width, 0.0) if np.isfinite(width) else None)
     network = {"origin": checkpoint.origin, "calibration": checkpoint.calibration.source}
     return FoundGalaxy(
-        name, source, row, made, view, found.intensity[0], samples, _on_sky(maps, row, positioned), beam, axes, network
+        name, source, row, made, view, found.intensity[0], samples, _on_sky(maps, row, positioned), beam,
+        None if inferred else axes, network,
     )
 
 
