@@ -10,7 +10,8 @@ __all__ = ["BatchSize"]
 
 log = logging.getLogger("tullyflow")
 
-_WORDS = ("out of memory", "not enough memory", "allocate memory", "bad_alloc")  # of CUDA and MPS, Windows, Linux, C++
+# of CUDA and MPS, Windows, Linux, C++, cuBLAS, and oneDNN, which does not say why
+_WORDS = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "alloc_failed", "could not create a primitive")
 
 
 class BatchSize:
@@ -24,9 +25,8 @@ class BatchSize:
         if not _out_of_memory(error):
             raise error
         if self.size == 1:
-            raise ModelError(
-                "network: out of memory with a single galaxy per step; free memory on the device, or use another (device: cpu)."
-            ) from error
+            said = " ".join(str(error).split())[:100] or type(error).__name__
+            raise ModelError(f"network: out of memory with a single galaxy per step ({said}); free some, or use another device.") from error
         log.warning("network: out of memory with %d galaxies per step: %d from here on", self.size, self.size // 2)
         self.size //= 2
 
