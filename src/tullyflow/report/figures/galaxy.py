@@ -95,7 +95,7 @@ def _range(values: NDArray) -> tuple[float, float]:
 
 
 def _draw_marginal(panel: Axes, values: NDArray) -> None:
-    panel.hist(values, bins=_BINS, range=_range(values), color=OKABE_ITO["blue"], alpha=0.35, linewidth=0)
+    panel.stairs(*np.histogram(values, bins=_BINS, range=_range(values)), fill=True, color=OKABE_ITO["blue"], alpha=0.35, linewidth=0)
     for value, dashes in zip(np.percentile(values, (16, 50, 84)), ((0, (2, 2)), "-", (0, (2, 2))), strict=True):
         panel.axvline(value, color=FIT, linewidth=0.9, linestyle=dashes)
     panel.set_xlim(_range(values))
