@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Sampler", "chi_squared", "correlated_pixels", "pixel_weights", "residuals", "systemic_velocity"]
+__all__ = ["Sampler", "chi_squared", "correlated_pixels", "middle_of", "pixel_weights", "residuals", "systemic_velocity"]
 
 _SAMPLES_PER_CHUNK = 60_000  # angles x pixels worked on at a time: stays in the cache
 
@@ -99,6 +99,12 @@ def correlated_pixels(residual: NDArray, offsets: NDArray) -> float:
     correlation = total / total[0]
     end = int(np.argmax(correlation < 0.1)) if (correlation < 0.1).any() else len(correlation)
     return float(max(1.0, (correlation[:end] * number[:end]).sum()))
+
+
+def middle_of(valid: NDArray) -> tuple[float, float]:
+    """Mean (x, y) of the valid pixels, 0-based: the centre to try where none is known. There must be one."""
+    rows, columns = np.nonzero(valid)
+    return float(columns.mean()), float(rows.mean())
 
 
 def systemic_velocity(v_map: NDArray, good: NDArray, centre: tuple[float, float]) -> tuple[float, int]:

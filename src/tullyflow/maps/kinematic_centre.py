@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
-from tullyflow.maps.antisymmetry import Sampler, correlated_pixels, pixel_weights, residuals
+from tullyflow.maps.antisymmetry import Sampler, correlated_pixels, middle_of, pixel_weights, residuals
 from tullyflow.maps.position_angle import ERR_FLOOR_KMS, fit_position_angle
 from tullyflow.surveys import GalaxyMaps
 
@@ -126,8 +126,7 @@ def move_centre(maps: GalaxyMaps, valid: NDArray) -> tuple[GalaxyMaps, str]:
 
     Where the centre they came with is a guess, the search begins at the middle of the valid pixels.
     """
-    rows, columns = np.nonzero(valid)
-    guess = (float(columns.mean()), float(rows.mean())) if maps.centre_guessed and rows.size else maps.centre
+    guess = middle_of(valid) if maps.centre_guessed and valid.any() else maps.centre
     found = fit_centre(maps.velocity, maps.velocity_err, valid, guess)
     if not found.fitted:
         return replace(maps, centre=guess), f"No kinematic centre: {found.message}; {guess[0]:.1f}, {guess[1]:.1f} is used."

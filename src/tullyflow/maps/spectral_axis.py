@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from tullyflow.conventions import C_KMS, optical_from_radio, optical_from_relativistic
 from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY
+from tullyflow.surveys.fits_images import clean_beams
 
 __all__ = [
     "SpectralAxis", "beam_fwhm_arcsec", "channel_velocities", "read_spectral_axis", "sky_axes", "spectral_axis_number", "velocity_frame",
 ]  # fmt: skip
 
 _SPECTRAL = ("FREQ", "VELO", "FELO", "VOPT", "VRAD")
-_CLEAN_BEAM = re.compile(r"BMAJ=\s*([0-9.E+-]+)\s+BMIN=\s*([0-9.E+-]+)", re.IGNORECASE)
 _FITTED_FRAMES = {"icrs", "fk5"}  # near enough to the catalogues' ICRS
 _UNITS = {
     "M/S": ("M/S", "MS-1", "M/SEC", "METER/SEC", "METERS/SEC", "METRE/SEC", "METR/SEC"),
@@ -180,11 +180,10 @@ def beam_fwhm_arcsec(header: fits.Header, beams: fits.FITS_rec | None = None) ->
     if not (_positive(major) and _positive(minor)) and beams is not None:
         return _median_beam(beams)
     if not (_positive(major) and _positive(minor)):
-        found = [_CLEAN_BEAM.search(str(line)) for line in header.get("HISTORY", [])]
-        last = [match for match in found if match][-1:]
-        if not last:
+        lines = clean_beams(header)
+        if not lines:
             return float("nan")
-        major, minor = float(last[0][1]), float(last[0][2])
+        major, minor = (float(value) for value in lines[-1][:2])
     return float(np.sqrt(float(major) * float(minor)) * 3600) if _positive(major) and _positive(minor) else float("nan")
 
 

@@ -25,11 +25,11 @@ from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY
 
 __all__ = [
-    "beam_of", "celestial_wcs", "channel_of_line", "image", "image_hdu", "image_hdus", "is_cube", "open_fits", "path_of",
+    "beam_of", "celestial_wcs", "channel_of_line", "clean_beams", "image", "image_hdu", "image_hdus", "is_cube", "open_fits", "path_of",
     "pixel_scale_arcsec", "plane_of", "sky_wcs",
 ]  # fmt: skip
 
-_CLEAN_BEAM = re.compile(r"BMAJ=\s*(\S+)\s+BMIN=\s*(\S+)\s+BPA=\s*(\S+)", re.IGNORECASE)
+_CLEAN_BEAM = re.compile(r"BMAJ=\s*([0-9.E+-]+)\s+BMIN=\s*([0-9.E+-]+)(?:\s+BPA=\s*([0-9.E+-]+))?", re.IGNORECASE)
 _CARD = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|EXTNAME) *= *(?:'([^']*)'|(-?\d+))")  # what says how long an HDU is, and its name
 _SPECTRAL = ("FREQ", "VEL", "VRAD", "VOPT", "FELO", "WAV", "AWAV", "ENER", "ZOPT", "BETA")  # third axes of a spectral cube
 _END = b"END" + 77 * b" "
@@ -259,6 +259,11 @@ def sky_wcs(ra_deg: float, dec_deg: float, scale_arcsec: float, centre: tuple[fl
     return wcs
 
 
+def clean_beams(header: fits.Header) -> list[tuple[str, str, str | None]]:
+    """BMAJ, BMIN and BPA (deg, as written; None where not said) of each line that AIPS's CLEAN left in HISTORY, in order."""
+    return [found.groups() for found in map(_CLEAN_BEAM.search, map(str, header.get("HISTORY", []))) if found]
+
+
 def beam_of(header: fits.Header) -> tuple[float, float, float] | None:
     """FWHM (arcsec) along both axes of a header's beam and its position angle (deg, N through E); None where it lacks one of them.
 
@@ -266,8 +271,8 @@ def beam_of(header: fits.Header) -> tuple[float, float, float] | None:
     """
     said = [header.get(key) for key in ("BMAJ", "BMIN", "BPA")]
     if any(value is None for value in said):
-        lines = [found for found in map(_CLEAN_BEAM.search, map(str, header.get("HISTORY", []))) if found]
-        said = lines[-1].groups() if lines else said
+        lines = [beam for beam in clean_beams(header) if beam[2] is not None]
+        said = lines[-1] if lines else said
     try:
         major, minor, angle = (float(value) for value in said)
     except (TypeError, ValueError):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tullyflow import flags
 from tullyflow.errors import DataError, SettingsError
 from tullyflow.flags import GALAXY, PIXEL
-from tullyflow.maps.antisymmetry import systemic_velocity
+from tullyflow.maps.antisymmetry import middle_of, systemic_velocity
 from tullyflow.maps.kinematic_centre import move_centre
 from tullyflow.maps.masks import count_mask, mask_maps
 from tullyflow.maps.orientation import image_axes, image_to_sky_angle
@@ -218,8 +218,7 @@ def find_axes(maps: GalaxyMaps, settings: Settings, *, north_up: bool = False, f
 
 def _paired_centre(maps: GalaxyMaps, valid: NDArray) -> tuple[GalaxyMaps, str]:
     """Maps about the middle of their valid pixels, and a sentence, where too few pixels have a partner across the guess to find an axis."""
-    rows, columns = np.nonzero(valid)
-    middle = (float(columns.mean()), float(rows.mean()))
+    middle = middle_of(valid)
     paired, paired_there = (systemic_velocity(maps.velocity, valid, centre)[1] for centre in (maps.centre, middle))
     if paired >= _FEWEST_PARTNERS or paired_there < _FEWEST_PARTNERS:
         return maps, ""
@@ -234,8 +233,7 @@ def _centre_matters(axis: Axis, maps: GalaxyMaps) -> list[str]:
 
     Better: the map is clearly closer to antisymmetric about it, or has far more pixels with a partner across it.
     """
-    rows, columns = np.nonzero(axis.valid)
-    middle = (float(columns.mean()), float(rows.mean()))
+    middle = middle_of(axis.valid)
     fit, other = axis.fit, fit_position_angle(axis.velocity, maps.velocity_err, axis.valid, middle)
     paired, paired_there = (systemic_velocity(axis.velocity, axis.valid, centre)[1] for centre in (axis.centre, middle))
     closer = fit.chi2.size > 0 and other.chi2.size > 0 and other.chi2.min() < _CLEARLY_LESS * fit.chi2.min()

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from tullyflow import flags
 from tullyflow.errors import DataError
+from tullyflow.maps.antisymmetry import middle_of
 from tullyflow.maps.moments import CubeMoments
 from tullyflow.maps.orientation import image_axes
 from tullyflow.report.figures.sky_marks import draw_sky_marks, draw_values, frame_valid
@@ -68,9 +69,8 @@ def _circle(found: CubeMoments) -> tuple[float, float, float] | None:
 
 
 def _sky(found: CubeMoments, valid):
-    rows, columns = np.nonzero(valid)
     try:
-        return image_axes(found.wcs, (float(columns.mean()), float(rows.mean())))
+        return image_axes(found.wcs, middle_of(valid))
     except DataError:  # oblong pixels: the map is shown without directions
         return None
 
