@@ -100,20 +100,26 @@ def _maps(args):
 
 
 def _pretrain(args):
+    from tullyflow.network.allocator import keep_freed_memory
     from tullyflow.network.training import pretrain
 
+    keep_freed_memory()
     pretrain(_settings(args, args.survey), args.out)
 
 
 def _train(args):
+    from tullyflow.network.allocator import keep_freed_memory
     from tullyflow.network.training import train
 
+    keep_freed_memory()
     train(args.maps, args.initial, _settings(args, args.survey), args.out)
 
 
 def _infer(args):
+    from tullyflow.network.allocator import keep_freed_memory
     from tullyflow.network.inference import infer
 
+    keep_freed_memory()
     infer(args.maps, args.targets, args.weights, _settings(args, _survey_of(args.targets)), args.out, args.models)
 
 

@@ -20,9 +20,14 @@ EDGE = 1e-4  # smallest sin i and cos i: the maps have converged long before
 
 
 @lru_cache
-def _gauss_legendre(nodes: int) -> tuple[np.ndarray, np.ndarray]:
+def _legendre_roots(nodes: int) -> tuple[list[float], list[float]]:
     points, weights = np.polynomial.legendre.leggauss(nodes)
-    return (points + 1) / 2, weights / 2
+    return ((points + 1) / 2).tolist(), (weights / 2).tolist()
+
+
+@torch.compiler.assume_constant_result  # a compiled step would find the roots anew each time
+def _gauss_legendre(nodes: int) -> tuple[list[float], list[float]]:
+    return _legendre_roots(nodes)
 
 
 def sight_lines(cos: Tensor, sin: Tensor, r_scale: Tensor, r_z: Tensor, y: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -33,8 +38,8 @@ def sight_lines(cos: Tensor, sin: Tensor, r_scale: Tensor, r_z: Tensor, y: Tenso
     the weights hold no light.
     """
     points, weights = _gauss_legendre(nodes)
-    u = torch.as_tensor(points, dtype=y.dtype, device=y.device).view(1, -1, 1, 1)
-    w = torch.as_tensor(weights, dtype=y.dtype, device=y.device).view(1, -1, 1, 1)
+    u = torch.tensor(points, dtype=y.dtype, device=y.device).view(1, -1, 1, 1)
+    w = torch.tensor(weights, dtype=y.dtype, device=y.device).view(1, -1, 1, 1)
     plane, height = y / cos, y / sin  # y' where z = 0, and |z| where y' = 0
     outer = cos / r_z + sin / r_scale
     t = -torch.log1p(-u) / outer  # depth beyond a cusp

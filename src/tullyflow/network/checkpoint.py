@@ -103,4 +103,5 @@ def load_checkpoint(weights_dir: str | Path, network: Network, device: torch.dev
         calibration = Calibration.from_json(card["calibration"]) if card.get("calibration") else identity()
     except (KeyError, TypeError, ValueError) as err:
         raise ModelError(f"{weights_dir / 'model.json'}: its calibration is not one of this version ({err}); train again.") from err
-    return Checkpoint(model.to(device), calibration, tuple(card.get("trained_on", ())), card.get("origin", ""))
+    model = model.to(device, memory_format=torch.channels_last)
+    return Checkpoint(model, calibration, tuple(card.get("trained_on", ())), card.get("origin", ""))

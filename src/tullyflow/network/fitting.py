@@ -8,7 +8,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import pandas as pd
@@ -20,6 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from tullyflow.errors import ModelError
 from tullyflow.network.autoencoder import DiscAutoencoder, map_loss
 from tullyflow.network.batch import Stamps
+from tullyflow.network.compiling import compiled
 from tullyflow.network.memory import BatchSize
 from tullyflow.network.resume import Unfinished
 from tullyflow.network.synthetic import SyntheticDiscs, draw_discs
@@ -78,10 +79,11 @@ def fit_synthetic(
         recent = list(taken.tensors["recent"].to(model.device))
         log.info("network: an unfinished training goes on after step %d of %d", done, steps)
     began = time.monotonic() - passed
+    loss_of = compiled(_synthetic_loss, model.network)
     model.train()
     with _bar("synthetic discs", done, steps) as bar:
         for step in range(done + 1, steps + 1):
-            recent.append(_synthetic_step(model, optimizer, size, generator))
+            recent.append(_synthetic_step(model, optimizer, size, generator, loss_of))
             schedule.step()
             passed = time.monotonic() - began
             bar.update()
@@ -100,12 +102,14 @@ def fit_synthetic(
     return pd.DataFrame(rows, columns=_SYNTHETIC_HISTORY)
 
 
-def _synthetic_step(model: DiscAutoencoder, optimizer: torch.optim.Optimizer, size: BatchSize, generator: torch.Generator) -> Tensor:
+def _synthetic_step(
+    model: DiscAutoencoder, optimizer: torch.optim.Optimizer, size: BatchSize, generator: torch.Generator, loss_of: Callable[..., Tensor]
+) -> Tensor:
     """Take one step on new discs and return the loss; ``size`` is halved until they fit into memory."""
     while True:
         try:
             optimizer.zero_grad()
-            loss = _synthetic_loss(model, draw_discs(size.size, model, generator))
+            loss = loss_of(model, draw_discs(size.size, model, generator))
             loss.backward()
         except (RuntimeError, MemoryError) as error:
             size.halve(error)
@@ -166,13 +170,19 @@ def _epoch(
     size: BatchSize,
     generator: torch.Generator,
     rehearsal: float,
+    whole_batch: Callable[..., Tensor],
 ) -> list[Tensor]:
-    """Take the steps of one epoch; return the losses of each batch, (2, galaxy). ``size`` is halved where memory runs out."""
+    """Take the steps of one epoch; return the losses of each batch, (2, galaxy). ``size`` is halved where memory runs out.
+
+    ``whole_batch`` is `_loss_of` for batches of that size, compiled or not; the last one of an epoch may be smaller.
+    """
     losses, start = [], 0
     while start < len(order):
         try:
             optimizer.zero_grad()
-            batch = _loss_of(model, stamps.select(order[start : start + size.size]))
+            chosen = order[start : start + size.size]
+            loss_of = whole_batch if len(chosen) == size.size else _loss_of
+            batch = loss_of(model, stamps.select(chosen))
             loss = batch.mean(dim=1).sum()
             if rehearsal > 0:
                 labelled = _synthetic_loss(model, draw_discs(size.size, model, generator))
@@ -218,6 +228,7 @@ def fit_stamps(
         best_weights = taken.tensors
         log.info("network: an unfinished training goes on after epoch %d of %d", done, network.epochs)
     began = time.monotonic() - passed
+    loss_of = compiled(_loss_of, network)
     with _bar("epochs", done, network.epochs) as bar:
         for epoch in range(done + 1, network.epochs + 1):
             if network.early_stop and epoch - 1 - best_epoch >= network.early_stop:
@@ -225,7 +236,7 @@ def fit_stamps(
                 break
             model.train()
             order = torch.randperm(len(stamps), generator=generator)
-            losses = _epoch(model, optimizer, stamps, order.to(model.device), size, generator, rehearsal)
+            losses = _epoch(model, optimizer, stamps, order.to(model.device), size, generator, rehearsal, loss_of)
             rate = schedule.get_last_lr()[0]
             schedule.step()
             intensity, velocity = _mean_loss(losses, [names[i] for i in order.tolist()])

@@ -1,0 +1,36 @@
+"""The training step as one compiled program (torch.compile), for trainings long enough to pay for the minute or two it takes."""
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tullyflow.errors import ModelError
+from tullyflow.settings import Network
+
+__all__ = ["compiled"]
+
+log = logging.getLogger("tullyflow")
+
+_BACKEND = "inductor"
+
+
+def compiled(loss_of: Callable[..., Tensor], network: Network) -> Callable[..., Tensor]:
+    """Return ``loss_of``, compiled for the shapes it meets where ``network.compile`` says so; weights keep their names.
+
+    Raises `ModelError` at the first call where this machine cannot compile.
+    """
+    if not network.compile:
+        return loss_of
+    fast = torch.compile(loss_of, dynamic=False, backend=_BACKEND)
+    log.info("network: the training step is compiled: a minute or two before the first")
+
+    def run(*arguments) -> Tensor:
+        try:
+            return fast(*arguments)
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            said = " ".join(str(error).split())[:200]
+            raise ModelError(f"network.compile: this machine cannot compile the training step ({said}); set it to false.") from error
+
+    return run
