@@ -140,15 +140,33 @@ class Ranges(_Section):
     v_max: tuple[float, float] = Field((0.5, 8.0), description="V_max sin i: km/s if velocity_norm is a number, else multiples of the map's norm")
 
 
+class Stream(_Section):
+    """What the discs of the synthetic stream suffer; each disc draws its own."""
+
+    v_max_sini: tuple[Kms, Kms] = Field((15.0, 400.0), description="range of V_max sin i, where the norm is each map's own, km/s")
+    beam: tuple[float, float] = Field((0.0, 18.0), description="range of the beam's FWHM, stamp pixels")
+    no_beam: float = Field(0.1, ge=0, le=1, description="share of discs without a beam")
+    snr: tuple[float, float] = Field((5.0, 500.0), description="range of the intensity's S/N at its peak")
+    velocity_err: tuple[Kms, Kms] = Field((0.3, 20.0), description="range of the velocity's error at the peak of the intensity; it grows as the intensity falls, km/s")
+    pa_err: Deg = Field(2.0, ge=0, description="scatter of the position angle a stamp was turned by, deg")
+    centre_err: float = Field(0.5, ge=0, description="scatter of the centre along each axis, stamp pixels")
+    v_sys_err: Kms = Field(2.0, ge=0, description="scatter of the systemic velocity, km/s")
+    clumps: float = Field(0.35, ge=0, description="largest rms of ln intensity from clumps; half of the discs have some")
+    central_light: float = Field(0.3, ge=0, le=1, description="share of discs with a bulge or a hole in their middle")
+    other_curves: float = Field(0.3, ge=0, le=1, description="share of discs with a rotation curve that is not an arctan; their labels are those of the nearest arctan")
+    gaps: bool = Field(True, description="fields of view, faint edges, holes and lost pixels")
+
+
 class Network(_Section):
-    architecture: Literal["dawson2021"] = Field("dawson2021", description="encoders: those of Dawson+2021 Table 1")
+    architecture: Literal["folded", "dawson2021"] = Field("folded", description="one encoder of both maps, folded by the disc's symmetries, with errors and validity; or the two of Dawson+2021 Table 1")
     ranges: Ranges = Field(default_factory=Ranges, description="ranges of the four parameters")
+    stream: Stream = Field(default_factory=Stream, description="what synthetic discs suffer")
     log_scale: bool = Field(True, description="map lengths and velocity to their ranges in the logarithm (the paper: linearly)")
     velocity_norm: float | Literal["percentile"] = Field("percentile", description="mom1 is divided by this: a number (paper: 500 km/s) or each map's 95th percentile of |v|, handed on to V_max")
     initial_weights: Literal["none", "synthetic"] = Field("synthetic", description="start from random weights, or from a network trained on synthetic discs")
     adapt: bool = Field(True, description="train on the survey's own galaxies; false: infer with the initial weights (blind)")
-    synthetic_steps: int = Field(3000, ge=1, description="training steps on synthetic discs")
-    synthetic_batch: int = Field(16, ge=1, description="discs per synthetic step")
+    synthetic_steps: int = Field(12_000, ge=1, description="training steps on synthetic discs")
+    synthetic_batch: int = Field(32, ge=1, description="discs per synthetic step")
     synthetic_learning_rate: float = Field(2e-3, gt=0, description="peak of the one-cycle learning rate on synthetic discs")
     epochs: int = Field(300, ge=0, description="passes through the survey's galaxies")
     batch_size: int = Field(16, ge=1, description="galaxies per training step")

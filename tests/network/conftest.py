@@ -23,7 +23,9 @@ def few_calibration_discs(monkeypatch):
 
 @pytest.fixture(scope="session")
 def settings():
-    return parse_settings({"device": "cpu", "network": {"samples": 40, "synthetic_steps": 160, "synthetic_batch": 16, "batch_size": 4}})
+    stream = {"beam": [0, 8], "snr": [20, 500], "velocity_err": ["0.3 km/s", "8 km/s"], "other_curves": 0.1, "central_light": 0.1}
+    network = {"samples": 40, "synthetic_steps": 200, "synthetic_batch": 32, "batch_size": 4, "stream": stream}
+    return parse_settings({"device": "cpu", "network": network})
 
 
 def with_network(settings, **changes):
@@ -47,7 +49,7 @@ def model(settings):
 
 @pytest.fixture(scope="session")
 def trained_dir(settings, tmp_path_factory):
-    """Weights of 160 synthetic steps: far from good, far better than none."""
+    """Weights of 200 synthetic steps: far from good, far better than none."""
     folder = tmp_path_factory.mktemp("initial")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_CALIBRATION_DISCS", 600)

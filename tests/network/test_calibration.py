@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from tullyflow.network.autoencoder import DiscParameters
-from tullyflow.network.calibration import Calibration, _fit, _infer, _join, _offset, calibrate, identity
+from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
+from tullyflow.network.calibration import Calibration, _fit, _infer, _join, _offset, calibrate, identity, scatter_of_samples
 from tullyflow.network.checkpoint import load_checkpoint
 from tullyflow.network.inference import sample_posterior
 from tullyflow.network.synthetic import Templates, draw_discs, stream_discs, stream_like
+from tullyflow.settings import Stream
 
 CPU = torch.device("cpu")
 
@@ -30,10 +31,8 @@ def trained(settings, trained_dir):
 
 def narrow_survey(model, n=1000):
     """Small beams, little noise, full coverage, inclinations and lengths in the middle of their ranges."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"_BEAM_MAX": 2.0, "_NOISE_V": (0.3, 0.6), "_NOISE_I": (0.002, 0.004), "_CLUMPS": 1e-9}.items():
-            patch.setattr(f"tullyflow.network.synthetic.{name}", value)
-        drawn = draw_discs(n, model, generator(21))
+    stream = Stream(beam=(0, 2), velocity_err=(0.3, 0.6), snr=(250, 500), clumps=0, central_light=0, other_curves=0)
+    drawn = draw_discs(n, DiscAutoencoder(model.network.model_copy(update={"stream": stream})), generator(21))
     parameters = drawn.parameters.stack()
     low, high = torch.tensor([50.0, 0.15, 0.1, 0.0]), torch.tensor([70.0, 0.35, 0.3, torch.inf])
     chosen = ((parameters > low) & (parameters < high)).all(dim=1).nonzero().squeeze(1)
@@ -80,7 +79,9 @@ def test_trained_network_covers_new_discs(trained):
     calibrated = np.abs(truth - mean + trained.calibration.offsets(mean)) <= trained.calibration.errors(mean, scatter)
     covered = np.mean(calibrated, axis=0)
     assert covered == pytest.approx([0.6827] * 4, abs=4 * np.hypot(0.0147, 0.027))
-    assert (np.mean(np.abs(truth - mean) <= scatter, axis=0) < 0.6).all(), "dropout alone should be too narrow"
+    sampled = trained.model.sample(next(stream_discs(300, trained.model, g)).stamps, 30, g)
+    dropout = scatter_of_samples(sampled.parameters.stack().double().numpy())[1]
+    assert (np.median(dropout / sampled.spread.numpy(), axis=0) < 0.8).all(), "dropout alone should be too narrow"
 
 
 def test_calibration_survives_json_and_is_the_generators_alone(model):
@@ -94,14 +95,14 @@ def test_identity_leaves_the_scatter_as_it_is():
     assert np.array_equal(identity().errors(scatter, scatter), scatter, equal_nan=True)
 
 
-def test_survey_like_discs_are_covered_where_the_broad_errors_are_too_wide(trained, survey, own):
-    """The broad errors are too wide where beam and noise make them, in i and V sin i; lengths suffer less from either."""
+def test_survey_like_discs_are_covered_where_the_broad_errors_are_wrong(trained, survey, own):
+    """Errors that hold for discs of all kinds hold for no kind: here they are off by tens of per cent, in each parameter its own way."""
     g = generator(88)
     truth, mean, scatter = _infer(trained.model, islice(stream_like(survey, 100, trained.model, g), 10), 20, g)
     broad, narrow = (np.mean(np.abs(mean - c.offsets(mean) - truth) <= c.errors(mean, scatter), axis=0) for c in (trained.calibration, own))
     assert len(survey) >= 8
     assert (narrow > 0.60).all() and (narrow < 0.76).all(), narrow
-    assert (broad[[0, 3]] > 0.85).all(), broad
+    assert (np.abs(broad - 0.6827) > 0.1).sum() >= 3, broad
     assert own.source == "survey" and trained.calibration.source == "synthetic"
     assert own.coverage_before == pytest.approx(broad, abs=0.06) and own.coverage_after == pytest.approx(narrow, abs=0.09)
 
@@ -110,7 +111,7 @@ def test_bias_of_the_network_is_recovered_and_taken_off(trained, survey, setting
     """A network that reads V sin i 15 % too high, and inclination as before."""
     biased = load_checkpoint(trained_dir, settings.network, CPU).model.eval()
     with torch.no_grad():
-        biased.velocity_encoder.last.bias[1] += 2 * 0.14 / float(biased.high[3] - biased.low[3])
+        biased.encoders.last.bias[3] += 2 * 0.14 / float(biased.high[3] - biased.low[3])
     straight, crooked = (survey_calibration(m, identity(), survey) for m in (trained.model, biased))
     means = [scatter_mean(m, survey.stamps) for m in (trained.model, biased)]
     moved = crooked.offsets(means[1]) - straight.offsets(means[0])

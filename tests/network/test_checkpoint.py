@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from tullyflow.errors import ModelError
+from tullyflow.network.autoencoder import DiscAutoencoder
 from tullyflow.network.checkpoint import load_checkpoint
+from tullyflow.network.synthetic import draw_discs
 
 CPU = torch.device("cpu")
 
@@ -21,20 +23,27 @@ def weights(trained_dir, tmp_path):
 
 def test_card_says_what_the_weights_are(settings, weights):
     card = json.loads((weights / "model.json").read_text())
-    assert card["parameters"] == {"intensity_encoder": 622_466, "velocity_encoder": 622_466}
+    assert card["architecture"] == "folded" and card["parameters"] == {"encoder": 1_147_304}
     assert card["network"]["ranges"] == settings.network.model_dump(mode="json")["ranges"]
     assert card["seed"] == settings.seed and card["origin"] == "synthetic" and card["trained_on"] == []
     assert {"torch", "tullyflow", "numpy"} <= set(card["versions"])
 
 
 def test_loaded_weights_give_the_same_outputs_twice(settings, weights):
-    maps, extra = torch.rand(2, 64, 64), torch.zeros(2, 1)
-    one, two = (load_checkpoint(weights, settings.network, CPU).model.eval().velocity_encoder(maps, extra) for _ in range(2))
+    stamps = draw_discs(2, DiscAutoencoder(settings.network), torch.Generator().manual_seed(1)).stamps
+    one, two = (load_checkpoint(weights, settings.network, CPU).model.eval().encode(stamps) for _ in range(2))
     assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize(
-    "change", [{"velocity_norm": 500}, {"log_scale": False}, {"beam_input": False}, {"ranges": {"r_scale": [0.1, 0.35]}}]
+    "change",
+    [
+        {"architecture": "dawson2021"},
+        {"velocity_norm": 500},
+        {"log_scale": False},
+        {"beam_input": False},
+        {"ranges": {"r_scale": [0.1, 0.35]}},
+    ],
 )
 def test_weights_of_other_settings_are_refused(changed, weights, change):
     with pytest.raises(ModelError, match=f"network.{next(iter(change))} = "):

@@ -152,7 +152,7 @@ def test_state_is_safetensors_and_json(changed, write_shard, tmp_path, break_off
         header = json.loads(file.metadata()["state"])
         names = set(file.keys())
     assert header["counts"]["done"] == 1 and header["counts"]["batch"] == 4 and len(header["counts"]["rows"]) == 1
-    assert {"random.torch", "random.generator", "model.velocity_encoder.last.weight", "optimizer.0.exp_avg"} <= names
+    assert {"random.torch", "random.generator", "model.encoders.last.weight", "optimizer.0.exp_avg"} <= names
 
 
 def test_short_training_writes_no_state(changed, write_shard, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tullyflow.network import synthetic
-from tullyflow.network.autoencoder import DiscParameters
+from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
 from tullyflow.network.synthetic import Templates, draw_discs, draw_like, stream_like
 
 
@@ -42,10 +42,12 @@ def test_stamps_are_normalised_filled_and_finite(model):
     assert fill.min() < 0.3 and fill.max() > 0.9
 
 
-def test_errors_are_those_of_the_noise(model, monkeypatch):
+PLAIN = {"pa_err": 0, "centre_err": 0, "v_sys_err": 0, "clumps": 0, "central_light": 0, "other_curves": 0}
+
+
+def test_errors_are_those_of_the_noise(changed):
     """Without misplacement and clumps, the true disc leaves residuals of one error."""
-    for name in ("_PA_ERR", "_CENTRE_ERR", "_SYSTEMIC_ERR", "_CLUMPS"):
-        monkeypatch.setattr(synthetic, name, 0.0)
+    model = DiscAutoencoder(changed(stream=PLAIN).network)
     discs = draw_discs(100, model, generator())
     maps = model.decode(DiscParameters(*discs.parameters.stack().unbind(-1)), discs.stamps.beam)
     scaled = ((discs.stamps.velocity - maps.velocity) / discs.stamps.velocity_err)[discs.stamps.valid]
@@ -59,12 +61,47 @@ def test_noise_grows_outwards(model):
     assert (edge > 1.2 * stamps.velocity_err[:, 31, 31]).float().mean() > 0.8
 
 
-def test_misplacement_turns_and_shifts(model, monkeypatch):
-    monkeypatch.setattr(synthetic, "_CENTRE_ERR", 3.0)
+def test_other_curves_are_labelled_by_the_nearest_arctan(changed):
+    """The label's own maps leave residuals well below V, and arctans keep theirs."""
+    quiet = PLAIN | {"velocity_err": [1e-3, 2e-3], "gaps": False}
+    some, none = (DiscAutoencoder(changed(stream=quiet | {"other_curves": share}).network) for share in (1, 0))
+    discs = draw_discs(100, some, generator())
+    maps = some.decode(discs.parameters, discs.stamps.beam)
+    share = (maps.velocity - discs.stamps.velocity).square().mean((1, 2)).sqrt() / discs.stamps.velocity.square().mean((1, 2)).sqrt()
+    assert 0.003 < share.median() < 0.05 and share.max() < 0.25
+    low, high = some.network.ranges.r_turn
+    assert discs.parameters.r_turn.min() >= low * 0.999 and discs.parameters.r_turn.max() <= high * 1.001
+    plain = draw_discs(100, none, generator())
+    plain_maps = none.decode(plain.parameters, plain.stamps.beam)
+    assert (plain_maps.velocity - plain.stamps.velocity).abs().max() < 0.1
+
+
+def test_central_light_is_round_and_as_wide_as_the_beam(model):
+    parameters = DiscParameters(*torch.tensor([[60.0, 0.3, 0.2, 100.0]]).repeat(50, 1).T)
+    light = synthetic._central_light(parameters, torch.full((50,), 9.0), 0.5, synthetic._Draw(50, generator(), torch.device("cpu")))
+    assert torch.allclose(light, light.mT, atol=1e-7) and torch.equal(light, light.flip(1))
+    some = light.abs().amax((1, 2)) > 0
+    assert 0.3 < some.float().mean() < 0.7
+    axis = torch.arange(64) - 31.5
+    width = ((light.sum(1) * axis.square()).sum(1) / light.sum((1, 2)))[some].sqrt()
+    assert (width > 9 / 2.3548).all() and (width < 9).all()
+
+
+def test_stream_settings_without_gaps_beam_and_noise_give_the_decoders_maps(changed):
+    quiet = PLAIN | {"gaps": False, "no_beam": 1, "snr": [1e6, 2e6], "velocity_err": [1e-5, 2e-5]}
+    model = DiscAutoencoder(changed(stream=quiet).network)
+    discs = draw_discs(20, model, generator())
+    maps = model.decode(discs.parameters, discs.stamps.beam)
+    assert discs.stamps.valid.all() and not discs.stamps.beam.any()
+    assert torch.allclose(maps.intensity, discs.stamps.intensity, atol=1e-4)
+    assert torch.allclose(maps.velocity, discs.stamps.velocity, atol=0.1)
+
+
+def test_misplacement_turns_and_shifts():
     draw = synthetic._Draw(200, generator(), torch.device("cpu"))
     axis = torch.arange(64) - 31.5
     blob = torch.exp(-((axis[None, :] + 4).square() + (axis[:, None] - 9).square()) / 18).expand(200, 1, 64, 64)
-    moved = synthetic._misplace(blob, draw, 2.0)[:, 0]
+    moved = synthetic._misplace(blob, draw, 2.0, 3.0)[:, 0]
     x = (moved.sum(1) * axis).sum(1) / moved.sum((1, 2))
     assert x.std().item() == pytest.approx(3.0, rel=0.15)
 
@@ -96,7 +133,8 @@ def test_every_galaxy_of_a_survey_comes_equally_often(model):
     assert [int((beams == beam).sum()) for beam in survey.stamps.beam] == [4] * 5
 
 
-def test_like_discs_lie_near_their_galaxies_and_within_the_ranges(model):
+def test_like_discs_lie_near_their_galaxies_and_within_the_ranges(changed):
+    model = DiscAutoencoder(changed(stream=PLAIN).network)
     found = DiscParameters(*torch.tensor([[89.0, 0.2, 0.2, 100.0], [45, 0.3, 0.1, 80], [60, 0.25, 0.9, 150], [6, 0.4, 0.011, 40]]).T)
     survey = replace(templates(model, n=4), parameters=found).select(torch.arange(4).repeat_interleave(300))
     drawn, found = draw_like(survey, model, generator()).parameters.stack(), survey.parameters.stack()
@@ -117,11 +155,11 @@ def test_noise_of_like_discs_is_independent_from_one_native_pixel_to_the_next(mo
     assert near == pytest.approx(0, abs=0.02) if native_pixel == 1 else near > 0.6
 
 
-def test_photometric_intensity_has_no_clumps(model, monkeypatch):
-    for name in ("_LIKE_PA_ERR", "_CENTRE_ERR", "_LIKE_INCLINATION"):
+def test_photometric_intensity_has_no_clumps(changed, monkeypatch):
+    model = DiscAutoencoder(changed(stream=PLAIN | {"clumps": 0.35, "snr": [1e5, 1e6]}).network)
+    for name in ("_LIKE_PA_ERR", "_LIKE_INCLINATION"):
         monkeypatch.setattr(synthetic, name, 0.0)
     monkeypatch.setattr(synthetic, "_LIKE_LN", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(synthetic, "_NOISE_I", (1e-6, 1e-5))
     for clumpy, rms in ((True, pytest.approx(0.12, abs=0.1)), (False, pytest.approx(0, abs=0.003))):
         survey = templates(model, n=40, clumpy=clumpy)
         discs = draw_like(survey, model, generator())

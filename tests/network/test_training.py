@@ -24,7 +24,7 @@ def names(n):
 
 
 def test_short_training_beats_the_best_constant_guess(settings, trained_dir):
-    """160 steps: inclination and scale length within 60 % and V sin i within 80 % of a constant guess's mean deviation."""
+    """200 steps: inclination and scale length within 60 % and V sin i within 80 % of a constant guess's mean deviation."""
     checkpoint = load_checkpoint(trained_dir, settings.network, CPU)
     discs = draw_discs(300, checkpoint.model.eval(), torch.Generator().manual_seed(99))
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_training_starts_from_synthetic_weights_and_leaves_unusable_galaxies_out
     assert card["origin"] == "synthetic, then the survey"
     history = pd.read_csv(tmp_path / "history.csv")
     assert history["loss"].iloc[0] == pytest.approx(history["loss_intensity"].iloc[0] + history["loss_velocity"].iloc[0])
-    before, after = (load_file(d / "weights.safetensors")["velocity_encoder.last.weight"] for d in (trained_dir, tmp_path))
+    before, after = (load_file(d / "weights.safetensors")["encoders.last.weight"] for d in (trained_dir, tmp_path))
     assert 0 < (before - after).abs().max() < 0.01
 
 
@@ -110,7 +110,7 @@ def test_a_tenth_of_fifty_galaxies_is_held_out(changed, write_shard, tmp_path):
 def test_early_stop_ends_training_without_progress(changed, model):
     model.network = changed(epochs=30, early_stop=2, learning_rate=1e-12).network
     stamps = draw_discs(4, model, torch.Generator().manual_seed(3)).stamps
-    model.intensity_encoder.dropout.p = model.velocity_encoder.dropout.p = 0.9  # only noise is left to change the loss
+    model.dropout.p = 0.9  # only noise is left to change the loss
     history = fit_stamps(model, stamps, names(4), stamps.select(slice(0, 0)), [], torch.Generator().manual_seed(1), rehearse=False)
     assert len(history) < 30
 
@@ -133,7 +133,7 @@ def test_early_stop_keeps_the_weights_of_the_best_epoch(changed, model):
     assert best < len(history) - 1 and len(history) == best + 4
     left = model.state_dict()
     assert all(torch.equal(left[name], after[best][name]) for name in left)
-    assert not torch.equal(left["velocity_encoder.last.bias"], after[-1]["velocity_encoder.last.bias"])
+    assert not torch.equal(left["encoders.last.bias"], after[-1]["encoders.last.bias"])
 
 
 def test_loss_that_is_not_finite_names_its_galaxy(changed, model):
@@ -163,6 +163,6 @@ def test_synthetic_training_ends_on_a_loss_that_is_not_finite(settings):
         torch.manual_seed(0)
         model = new_model(settings, CPU)
     with torch.no_grad():
-        model.velocity_encoder.last.bias[0] = torch.nan
+        model.encoders.last.bias[0] = torch.nan
     with pytest.raises(ModelError, match=r"lower network\.synthetic_learning_rate"):
         fit_synthetic(model, 2, 2, 1e-3, torch.Generator().manual_seed(0))

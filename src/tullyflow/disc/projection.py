@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tullyflow.conventions import STAMP
 from tullyflow.disc.beam import cell_grid, central_means, smear_quadrant
-from tullyflow.disc.profiles import rotation_velocity
+from tullyflow.disc.profiles import Radial, rotation_velocity
 from tullyflow.disc.sight_lines import EDGE, sight_lines
 from tullyflow.errors import ModelError
 
@@ -31,7 +31,14 @@ class DiscMaps:
 
 
 def _quadrant(
-    inclination_deg: Tensor, r_scale: Tensor, r_turn: Tensor, r_z: float, centres: Tensor, nodes: int, cut_velocity: bool
+    inclination_deg: Tensor,
+    r_scale: Tensor,
+    r_turn: Tensor,
+    r_z: float,
+    centres: Tensor,
+    nodes: int,
+    cut_velocity: bool,
+    curve: Radial | None,
 ) -> tuple[Tensor, Tensor]:
     """Return mom0 (unnormalised) and mom1 / V_max sin i on the cells ``centres`` x ``centres``; lengths in pixels."""
     angle = torch.deg2rad(inclination_deg).view(-1, 1, 1, 1)
@@ -44,7 +51,8 @@ def _quadrant(
     intensity = weight.sum(dim=1)
     if cut_velocity:
         radius, weight = radius.detach(), weight.detach()
-    towards = weight * rotation_velocity(radius, 1.0, r_turn.view(-1, 1, 1, 1)) / radius
+    turning = curve(radius) if curve else rotation_velocity(radius, 1.0, r_turn.view(-1, 1, 1, 1))
+    towards = weight * turning / radius
     total = intensity.detach() if cut_velocity else intensity
     return intensity, x.squeeze(1) * towards.sum(dim=1) / total.clamp(min=torch.finfo(total.dtype).tiny)
 
@@ -67,6 +75,7 @@ def project_disc(
     beam_fwhm: Tensor | None = None,
     cut_velocity: bool = False,
     central_cells: int = 1,
+    curve: Radial | None = None,
 ) -> DiscMaps:
     """Return the intensity and velocity maps of discs with their receding side at +x.
 
@@ -87,6 +96,8 @@ def project_disc(
         Let no gradient of the velocity reach inclination and scale length (as in the code published with Dawson+2021).
     central_cells : int
         Samples along the side of the pixels within two of either axis, before the beam smears them. Without a beam it changes nothing.
+    curve : Radial, optional
+        Another rotation curve V(R)/V_max of the radius in pixels; ``r_turn`` then does nothing.
 
     Raises `ModelError` for an odd size. NaN parameters give NaN maps. Differentiable in all parameters and the beam.
     """
@@ -97,7 +108,7 @@ def project_disc(
     centres, means = (edges[1:] + edges[:-1]) / 2, None
     if central_cells > 1 and beam_fwhm is not None:
         centres, means = central_means(edges, half, central_cells)
-    intensity, velocity = _quadrant(inclination_deg, r_scale * half, r_turn * half, thickness, centres, nodes, cut_velocity)
+    intensity, velocity = _quadrant(inclination_deg, r_scale * half, r_turn * half, thickness, centres, nodes, cut_velocity, curve)
     intensity = intensity / intensity[:, :1, :1].detach()  # keeps the sums below near 1; divided out again after
     if beam_fwhm is not None:
         intensity, velocity = smear_quadrant(intensity, velocity, beam_fwhm, edges, half, cut_velocity, means)

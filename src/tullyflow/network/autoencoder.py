@@ -1,8 +1,8 @@
-"""The semantic autoencoder: two encoders read four disc parameters, the disc model draws the maps back (Dawson+2021 section 2).
+"""The semantic autoencoder: an encoder reads four disc parameters, the disc model draws the maps back (Dawson+2021 section 2).
 
-The intensity map gives inclination and scale length, the velocity map turnover radius and V_max sin i. As in the code published
-with the paper, and always here, the velocity's loss does not reach inclination and scale length: those are learnt from the
-intensity alone, and a wrong rotation curve cannot buy a better velocity map with a wrong inclination.
+As in the code published with the paper, and always here, the velocity's loss does not reach inclination and scale length: those are
+learnt from the intensity alone (and, of synthetic discs, from their labels), and a wrong rotation curve cannot buy a better
+velocity map with a wrong inclination.
 """
 
 import math
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from tullyflow.disc.projection import DiscMaps, project_disc
 from tullyflow.network.batch import Stamps
-from tullyflow.network.encoder import Encoder
+from tullyflow.network.encoder import FoldedEncoder, PaperEncoders
 from tullyflow.settings import Network
 
-__all__ = ["DiscAutoencoder", "DiscParameters", "MapLoss", "map_loss"]
+__all__ = ["DiscAutoencoder", "DiscParameters", "MapLoss", "Sampled", "map_loss"]
 
+_LOG_SIGMA = (-7.0, 1.0)  # of an output, whose range is 2 wide
 _INTENSITY_ERR_FLOOR = 0.02  # of the peak: what a smooth exponential leaves of a real galaxy at best (loss chi2)
 
 
@@ -47,15 +48,25 @@ class MapLoss:
         return self.intensity + self.velocity
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """Monte-Carlo dropout samples of the ``parameters``, each (sample, galaxy), and the network's own ``spread`` (galaxy, 4).
+
+    ``spread`` is the sigma that the network states beside its answer (deg, then of ln); 0 where it states none.
+    """
+
+    parameters: DiscParameters
+    spread: Tensor
+
+
 class DiscAutoencoder(nn.Module):
     """Encoders, the ranges of their outputs and the disc decoder, as the settings' section ``network`` says."""
 
     def __init__(self, network: Network):
         super().__init__()
         self.network = network
-        extra = int(network.beam_input)
-        self.intensity_encoder = Encoder(2, extra, network.dropout)
-        self.velocity_encoder = Encoder(2, extra, network.dropout)
+        self.encoders = (FoldedEncoder if network.architecture == "folded" else PaperEncoders)(network.beam_input)
+        self.dropout = nn.Dropout(network.dropout)
         bounds = [network.ranges.inclination_deg, network.ranges.r_scale, network.ranges.r_turn, network.ranges.v_max]
         self.log = [False] + [network.log_scale] * 3
         ends = [[math.log(b) for b in pair] if log else list(pair) for pair, log in zip(bounds, self.log, strict=True)]
@@ -64,35 +75,42 @@ class DiscAutoencoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.intensity_encoder.last.weight.device
+        return next(self.parameters()).device
 
     def _ends(self, like: Tensor) -> tuple[Tensor, Tensor]:
         return self.low.to(like), self.high.to(like)
 
-    def features(self, stamps: Stamps) -> tuple[Tensor, Tensor]:
-        """Return both hidden layers (galaxy, 256): deterministic, masked pixels enter as 0."""
-        extra = None
-        if self.network.beam_input:
-            extra = (stamps.beam.clamp(min=0.5) / 4).log().unsqueeze(1)
-        intensity = torch.where(stamps.valid, stamps.intensity, 0)
-        velocity = torch.where(stamps.valid, stamps.velocity / stamps.norm.view(-1, 1, 1), 0)
-        return self.intensity_encoder.features(intensity, extra), self.velocity_encoder.features(velocity, extra)
+    def features(self, stamps: Stamps) -> Tensor:
+        """Return the hidden layer (galaxy, 512): deterministic, whatever masked pixels hold."""
+        return self.encoders.features(stamps)
 
-    def head(self, features: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the four outputs (..., 4) before the hard tanh; random in training mode (dropout)."""
-        return torch.cat([self.intensity_encoder.head(features[0]), self.velocity_encoder.head(features[1])], dim=-1)
+    def answer(self, stamps: Stamps) -> tuple[Tensor, Tensor | None]:
+        """Return the outputs (galaxy, 4) before the hard tanh and their ln sigmas, if the network states any; dropout in training mode."""
+        read = self.encoders.read(self.dropout(self.features(stamps)))
+        return read[:, :4], read[:, 4:].clamp(*_LOG_SIGMA) if self.encoders.outputs == 8 else None
 
     def encode(self, stamps: Stamps) -> Tensor:
-        """Return the outputs (galaxy, 4) before the hard tanh."""
-        return self.head(self.features(stamps))
+        """Return the outputs (galaxy, 4) before the hard tanh; random in training mode (dropout)."""
+        return self.answer(stamps)[0]
 
     @torch.no_grad()
-    def sample(self, stamps: Stamps, samples: int, generator: torch.Generator) -> DiscParameters:
-        """Return Monte-Carlo dropout samples of the parameters, (sample, galaxy): features once, heads ``samples`` times."""
-        encoders = (self.intensity_encoder, self.velocity_encoder)
-        pairs = zip(encoders, self.features(stamps), strict=True)
-        outputs = torch.cat([encoder.sample(features, samples, generator) for encoder, features in pairs], dim=-1)
-        return self.parameters_of(outputs, stamps.norm)
+    def sample(self, stamps: Stamps, samples: int, generator: torch.Generator) -> Sampled:
+        """Return Monte-Carlo dropout samples, whatever mode the model is in: features once, the last layer ``samples`` times.
+
+        ``generator`` may be the cpu's, which gives the same samples on every device, or the device's own, which is faster there.
+        """
+        features = self.features(stamps)
+        keep = torch.rand((samples, *features.shape), generator=generator, device=generator.device) >= self.dropout.p
+        outputs = self.encoders.read(features * keep.to(features) / (1 - self.dropout.p))[..., :4]
+        parameters = self.parameters_of(outputs, stamps.norm)
+        if self.encoders.outputs == 4:
+            return Sampled(parameters, torch.zeros_like(outputs[0]))
+        low, high = self._ends(features)
+        spread = self.encoders.read(features)[:, 4:].clamp(*_LOG_SIGMA).exp() * (high - low) / 2
+        if not self.network.log_scale:  # of the value: of its ln
+            scaled = low + (outputs.mean(0).clamp(-1, 1) + 1) / 2 * (high - low)
+            spread = torch.cat([spread[:, :1], spread[:, 1:] / scaled[:, 1:]], dim=1)
+        return Sampled(parameters, spread)
 
     def parameters_of(self, outputs: Tensor, norm: Tensor) -> DiscParameters:
         """Map outputs (..., 4) through the hard tanh to their ranges; ``norm`` (km/s) broadcasts against (...)."""

@@ -16,10 +16,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from tullyflow.network.autoencoder import DiscAutoencoder
+from tullyflow.network.autoencoder import DiscAutoencoder, Sampled
 from tullyflow.network.synthetic import SyntheticDiscs
 
-__all__ = ["Calibration", "calibrate", "identity", "scatter_of_samples"]
+__all__ = ["Calibration", "calibrate", "identity", "mean_and_scatter", "scatter_of_samples"]
 
 ONE_SIGMA = 0.6827
 _EDGES_I = (30.0, 45.0, 60.0, 75.0)  # deg, between the bins of inferred inclination
@@ -96,6 +96,15 @@ def scatter_of_samples(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([mean[:, :1], np.log(mean[:, 1:])], axis=1), logs.std(axis=0, ddof=1)
 
 
+def mean_and_scatter(sampled: Sampled) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of dropout samples and the scatter that a `Calibration` scales, both (galaxy, 4): deg, then ln.
+
+    The scatter is that of the samples, with the sigma the network states in quadrature.
+    """
+    mean, scatter = scatter_of_samples(sampled.parameters.stack().double().cpu().numpy())
+    return mean, np.hypot(scatter, sampled.spread.double().cpu().numpy())
+
+
 def _fit(residual: np.ndarray, scatter: np.ndarray) -> tuple[float, float]:
     """Return scale and floor: maximum likelihood of normal residuals, then 68.27 % within one sigma."""
     from scipy.optimize import minimize  # slow to load, and inference does without
@@ -121,8 +130,8 @@ def _infer(
     """Return truth, mean and scatter, each (disc, 4): deg, then ln."""
     truths, means, scatters = [], [], []
     for drawn in discs:
-        sampled = model.sample(drawn.stamps, samples, generator).stack().double().cpu().numpy()
-        mean, scatter = scatter_of_samples(sampled)
+        sampled = model.sample(drawn.stamps, samples, generator)
+        mean, scatter = mean_and_scatter(sampled)
         truth = drawn.parameters.stack().double().cpu().numpy()
         truths.append(np.concatenate([truth[:, :1], np.log(truth[:, 1:])], axis=1))
         means.append(mean)

@@ -19,7 +19,7 @@ from tullyflow.tables import whole_file
 
 __all__ = ["Checkpoint", "load_checkpoint", "read_card", "save_checkpoint"]
 
-_FORMAT = "tullyflow network 2"
+_FORMAT = "tullyflow network 3"
 _FIXED = ("architecture", "ranges", "log_scale", "velocity_norm", "beam_input")  # what weights learnt cannot be changed after
 
 
@@ -34,8 +34,8 @@ class Checkpoint:
 
 
 def _parameter_counts(model: DiscAutoencoder) -> dict[str, int]:
-    encoders = {"intensity_encoder": model.intensity_encoder, "velocity_encoder": model.velocity_encoder}
-    return {name: sum(p.numel() for p in encoder.parameters()) for name, encoder in encoders.items()}
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.encoders.named_children()}
+    return counts if model.network.architecture == "dawson2021" else {"encoder": sum(counts.values())}
 
 
 def save_checkpoint(checkpoint: Checkpoint, out_dir: str | Path, seed: int) -> None:

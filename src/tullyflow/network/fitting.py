@@ -37,14 +37,21 @@ _LOG_LINES = 20
 _NAMED = 5  # galaxies named in a sentence
 
 
-def label_loss(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Return the smooth L1 distance (a scalar) of outputs (galaxy, 4) before the hard tanh from their labels."""
-    weights = outputs.new_tensor(_LABEL_WEIGHTS)
-    return (nn.functional.smooth_l1_loss(outputs, labels, beta=_LABEL_BETA, reduction="none") * weights).mean()
+def label_loss(outputs: Tensor, log_sigma: Tensor | None, labels: Tensor) -> Tensor:
+    """Return how far outputs (galaxy, 4) before the hard tanh are from their labels, a scalar.
+
+    Without sigmas the smooth L1 distance. With them the negative log-likelihood of normal errors, each term times its own sigma
+    (Seitzer+2022, beta = 1/2), so that what can be known well neither drowns nor is drowned by what cannot.
+    """
+    if log_sigma is None:
+        weights = outputs.new_tensor(_LABEL_WEIGHTS)
+        return (nn.functional.smooth_l1_loss(outputs, labels, beta=_LABEL_BETA, reduction="none") * weights).mean()
+    unlikelihood = ((outputs - labels) / log_sigma.exp()).square() / 2 + log_sigma
+    return (unlikelihood * log_sigma.detach().exp()).mean()
 
 
 def _synthetic_loss(model: DiscAutoencoder, discs: SyntheticDiscs) -> Tensor:
-    return label_loss(model.encode(discs.stamps), discs.labels)
+    return label_loss(*model.answer(discs.stamps), discs.labels)
 
 
 @contextmanager
@@ -186,7 +193,7 @@ def _epoch(
             loss = batch.mean(dim=1).sum()
             if rehearsal > 0:
                 labelled = _synthetic_loss(model, draw_discs(size.size, model, generator))
-                loss = loss + rehearsal * labelled * (loss.detach() / labelled.detach().clamp(min=1e-9))
+                loss = loss + rehearsal * loss.detach() * labelled  # the labels' gradient is of order one
             loss.backward()
         except (RuntimeError, MemoryError) as error:
             size.halve(error)

@@ -16,7 +16,7 @@ from tullyflow.flags import GALAXY
 from tullyflow.maps.shards import Shard, read_shard
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters, scale_to_data
 from tullyflow.network.batch import Stamps, resolve_device, stamps_of_shards
-from tullyflow.network.calibration import Calibration, scatter_of_samples
+from tullyflow.network.calibration import Calibration, mean_and_scatter
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
 from tullyflow.network.velocities import calibrated_samples, rotation_curve, velocity_at
 from tullyflow.settings import Settings
@@ -76,10 +76,11 @@ def sample_posterior(
     drawn, errors, correlations, bounds = [np.empty((samples, 0, 4))], [empty], [np.empty(0)], [empty.astype(bool)]
     for start in range(0, len(stamps), _CHUNK):
         part = stamps.select(slice(start, start + _CHUNK)).to(model.device)
-        parameters = model.sample(part, samples, generator).stack().double()
+        sampled = model.sample(part, samples, generator)
+        parameters = sampled.parameters.stack().double()
         outputs = model.outputs_of(DiscParameters(*parameters.mean(dim=0).unbind(-1)), part.norm)
         bounds.append((outputs.abs() >= 1 - 2 * _AT_BOUND).cpu().numpy())
-        mean, scatter = scatter_of_samples(parameters.cpu().numpy())
+        mean, scatter = mean_and_scatter(sampled)
         errors.append(calibration.errors(mean, scatter))
         correlations.append(calibration.correlations(mean))
         offset = torch.as_tensor(calibration.offsets(mean)).to(parameters)
@@ -205,7 +206,7 @@ def _tabulate(
 ) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
     """Return the columns of usable galaxies, and the arrays of `Inferred`."""
     model = checkpoint.model.eval()
-    posterior = sample_posterior(model, stamps, checkpoint.calibration, samples, torch.Generator().manual_seed(seed))
+    posterior = sample_posterior(model, stamps, checkpoint.calibration, samples, torch.Generator(model.device).manual_seed(seed))
     generator = np.random.default_rng(seed)
     to_arcsec = np.ones((len(stamps), 4))
     to_arcsec[:, 1:3] = (HALF_WIDTH * galaxies["stamp_scale_arcsec"].to_numpy(float))[:, None]

@@ -1,20 +1,21 @@
 """Synthetic discs with everything that limits real stamps, and their labels for free: of all kinds, or like a survey's own.
 
-Discs come from our own decoder at parameters drawn over the network's ranges, then get what real stamps have: a beam, a centre and a
-position angle that are a little off, brightness clumps, a field of view, faint edges, gaps, noise that grows outwards, and a systemic
-velocity that is not quite removed. Discs like a survey's (`stream_like`, a parametric bootstrap) take parameters near those found for
-its galaxies, and each galaxy's beam, mask and error maps. What is *not* in either: warps, bars, bulges, radial flows, thick or
-pressure-supported gas.
+Discs come from our own decoder at parameters drawn over the network's ranges, then get what real stamps have (`settings.Stream`): a
+beam, other rotation curves, a bulge or a hole, a centre and a position angle that are a little off, brightness clumps, a field of
+view, faint edges, gaps, noise that grows outwards, and a systemic velocity that is not quite removed. Discs like a survey's
+(`stream_like`, a parametric bootstrap) take parameters near those found for its galaxies, and each galaxy's beam, mask and error maps.
+What is *not* in either: warps, bars, radial flows, thick or pressure-supported gas.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from tullyflow.conventions import STAMP
+from tullyflow.conventions import FWHM_PER_SIGMA, STAMP
+from tullyflow.disc.profiles import Radial, nearest_arctan, universal_velocity
 from tullyflow.disc.projection import project_disc
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
 from tullyflow.network.batch import Stamps, percentile_norm
@@ -23,16 +24,12 @@ __all__ = ["SyntheticDiscs", "Templates", "draw_discs", "draw_like", "stream_dis
 
 _HALF = STAMP / 2
 _AT_THE_ENDS = 0.04  # share of the range added beyond it and cut: so many discs sit exactly at an end
-_BEAM_MAX = 18.0  # stamp pixels: MaNGA's 2.5 arcsec on the half-width of its smallest bundles, and some more
-_NO_BEAM = 0.1  # share of discs without a beam
-_PA_ERR = 2.0  # deg
-_CENTRE_ERR = 0.5  # stamp pixels
-_SYSTEMIC_ERR = 2.0  # km/s
-_V_SINI = (15.0, 400.0)  # km/s, where the norm is each map's own
-_NOISE_V = (0.3, 8.0)  # km/s at the peak
-_NOISE_I = (0.002, 0.03)  # of the peak
+_ERR_FLOOR = 0.3  # of the intensity's error at the peak: what is left of it where there is no light
 _REACH = 0.4  # of the half-width: data reach at least so far along the major axis, since a stamp's width follows its data
-_CLUMPS = 0.35  # largest rms of ln intensity
+_BULGE = (-0.5, 2.0)  # peak of the central light over the disc's, unsmeared; below 0 a hole
+_BULGE_SIZE = (0.1, 0.4)  # its sigma, in scale lengths
+_SHARPNESS = (0.8, 4.0)  # Courteau's gamma: about 1.3 for an exponential curve, 2.5 for a tanh
+_OUTER = (-0.15, 0.3)  # his beta: curves that go on rising, and that fall
 _LIKE_PA_ERR = 1.0  # deg, of discs like a survey's
 _LIKE_INCLINATION = 4.0  # deg: how far they lie from the galaxy they are like
 _LIKE_LN = (0.1, 0.3, 0.1)  # likewise, of ln r_scale, ln r_turn, ln V
@@ -81,6 +78,9 @@ class _Draw:
     def log_uniform(self, low: float, high: float) -> Tensor:
         return self.uniform(math.log(low), math.log(high)).exp()
 
+    def chance(self, share: float) -> Tensor:
+        return self.uniform() < share
+
     def normal(self, shape: tuple[int, ...] = ()) -> Tensor:
         return torch.randn((self.n, *shape), generator=self.generator).to(self.device)
 
@@ -91,25 +91,40 @@ def _parameters(model: DiscAutoencoder, draw: _Draw) -> DiscParameters:
     drawn = model.parameters_of(outputs, torch.ones(draw.n, device=draw.device))
     if model.network.velocity_norm != "percentile":
         return drawn
-    return DiscParameters(drawn.inclination_deg, drawn.r_scale, drawn.r_turn, draw.log_uniform(*_V_SINI))
+    return DiscParameters(drawn.inclination_deg, drawn.r_scale, drawn.r_turn, draw.log_uniform(*model.network.stream.v_max_sini))
 
 
-def _misplace(maps: Tensor, draw: _Draw, pa_err_deg: float) -> Tensor:
-    """Turn and shift maps (galaxy, channel, y, x) by the errors of position angle and centre."""
+def _misplace(maps: Tensor, draw: _Draw, pa_err_deg: float, centre_err: float) -> Tensor:
+    """Turn and shift maps (galaxy, channel, y, x) by the errors of position angle and centre (pixels)."""
+    if not pa_err_deg and not centre_err:
+        return maps
     angle = torch.deg2rad(pa_err_deg * draw.normal())
-    shift = draw.normal((2,)) * (_CENTRE_ERR / _HALF)
+    shift = draw.normal((2,)) * (centre_err / _HALF)
     cos, sin = angle.cos(), angle.sin()
     affine = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
     grid = torch.nn.functional.affine_grid(affine, list(maps.shape), align_corners=False)
     return torch.nn.functional.grid_sample(maps, grid, padding_mode="border", align_corners=False)
 
 
-def _clumps(draw: _Draw) -> Tensor:
+def _clumps(draw: _Draw, rms: float) -> Tensor:
     """Return brightness factors (galaxy, y, x), smooth over a few pixels; half of the discs have none."""
     coarse = draw.normal((1, STAMP // 4, STAMP // 4))
     field = torch.nn.functional.interpolate(coarse, size=(STAMP, STAMP), mode="bilinear", align_corners=False).squeeze(1)
-    rms = draw.uniform(-_CLUMPS, _CLUMPS).clamp(min=0)
-    return (rms.view(-1, 1, 1) * field).exp()
+    return (draw.uniform(-rms, rms).clamp(min=0).view(-1, 1, 1) * field).exp()
+
+
+def _central_light(parameters: DiscParameters, beam: Tensor, share: float, draw: _Draw) -> Tensor:
+    """Return what a round bulge (or a hole) of so many discs adds to the smeared intensity, (galaxy, y, x), in units of its peak."""
+    sigma = draw.uniform(*_BULGE_SIZE) * parameters.r_scale * _HALF
+    smeared = sigma.square() + (beam / FWHM_PER_SIGMA).square()
+    peak = draw.uniform(*_BULGE) * draw.chance(share) * sigma.square() / smeared
+    x, y = _axes(draw.device)
+    return peak.view(-1, 1, 1) * torch.exp(-(x.square() + y.square()) / (2 * smeared.view(-1, 1, 1)))
+
+
+def _axes(device: torch.device) -> tuple[Tensor, Tensor]:
+    axis = torch.arange(STAMP, device=device) - (STAMP - 1) / 2
+    return axis.view(1, 1, -1), axis.view(1, -1, 1)
 
 
 def _field_of_view(draw: _Draw, x: Tensor, y: Tensor) -> Tensor:
@@ -134,11 +149,46 @@ def _gaps(draw: _Draw, x: Tensor, y: Tensor, holes: int = 3) -> Tensor:
     return lost | (draw.uniform(shape=(STAMP, STAMP)) < draw.uniform(-0.15, 0.15).view(-1, 1, 1))
 
 
-def _true_maps(parameters: DiscParameters, beam: Tensor, pa_err_deg: float, model: DiscAutoencoder, draw: _Draw) -> tuple[Tensor, Tensor]:
-    """Return misplaced maps (galaxy, y, x) without noise: smooth intensity without clumps, and velocity."""
-    disc = project_disc(*parameters.stack().unbind(-1), nodes=4, beam_fwhm=beam if model.network.beam else None)
-    maps = _misplace(torch.stack([disc.intensity, disc.velocity], dim=1), draw, pa_err_deg)
-    return maps[:, 0], maps[:, 1]
+def _curves(parameters: DiscParameters, draw: _Draw) -> Radial:
+    """Return a Courteau curve for each disc, with its turnover radius (in pixels), its asymptote 1."""
+    r_turn = parameters.r_turn * _HALF
+    shape = draw.uniform(math.log(_SHARPNESS[0]), math.log(_SHARPNESS[1])).exp(), draw.uniform(*_OUTER)
+    return Radial(universal_velocity, (torch.ones_like(r_turn), r_turn, *shape))
+
+
+def _reach(valid: Tensor) -> Tensor:
+    """Return how far (pixels) the valid pixels reach along the major axis, (galaxy,)."""
+    x, y = _axes(valid.device)
+    return torch.where(valid & (y.abs() < 4), x.abs(), 0).amax((1, 2)).clamp(min=4)
+
+
+def _true_maps(
+    parameters: DiscParameters, beam: Tensor, pa_err_deg: float, model: DiscAutoencoder, draw: _Draw
+) -> tuple[Tensor, Tensor, Callable[[Tensor], DiscParameters]]:
+    """Return misplaced maps (galaxy, y, x) without noise, smooth intensity and velocity, and what gives their labels.
+
+    The labels of discs whose curve is no arctan are those of the nearest one as far as the valid pixels reach.
+    """
+    network = model.network
+    stream, fwhm = network.stream, beam if network.beam else None
+    smooth = project_disc(*parameters.stack().unbind(-1), nodes=4, beam_fwhm=fwhm)
+    velocity, labels = smooth.velocity, lambda valid: parameters
+    other = draw.chance(stream.other_curves).nonzero().squeeze(1)
+    if len(other):
+        some = DiscParameters(*parameters.stack()[other].unbind(-1))
+        curve = _curves(some, _Draw(len(other), draw.generator, draw.device))
+        disc = project_disc(*some.stack().unbind(-1), nodes=4, beam_fwhm=None if fwhm is None else fwhm[other], curve=curve)
+        velocity = velocity.index_copy(0, other, disc.velocity)
+
+        def labels(valid: Tensor) -> DiscParameters:
+            low, high = (bound * _HALF for bound in network.ranges.r_turn)
+            asymptote, r_turn = nearest_arctan(curve, _reach(valid[other]), low, high)
+            turn, v_max = parameters.r_turn.clone(), parameters.v_max_sini.clone()
+            turn[other], v_max[other] = r_turn / _HALF, asymptote * some.v_max_sini
+            return replace(parameters, r_turn=turn, v_max_sini=v_max)
+
+    maps = _misplace(torch.stack([smooth.intensity, velocity], dim=1), draw, pa_err_deg, stream.centre_err)
+    return maps[:, 0], maps[:, 1] + stream.v_sys_err * draw.normal().view(-1, 1, 1), labels
 
 
 def _observe(
@@ -164,24 +214,27 @@ def draw_discs(n: int, model: DiscAutoencoder, generator: torch.Generator) -> Sy
     ``generator`` (on the cpu) is all the randomness, so a seed gives the same discs on every device. Every disc keeps at least the
     pixels within four of its centre.
     """
-    draw = _Draw(n, generator, model.device)
+    draw, stream = _Draw(n, generator, model.device), model.network.stream
     parameters = _parameters(model, draw)
-    beam = draw.uniform(0, _BEAM_MAX) * (draw.uniform() > _NO_BEAM)
-    intensity, velocity = _true_maps(parameters, beam, _PA_ERR, model, draw)
-    intensity, velocity = intensity * _clumps(draw), velocity + _SYSTEMIC_ERR * draw.normal().view(-1, 1, 1)
-    axis = torch.arange(STAMP, device=draw.device) - (STAMP - 1) / 2
-    x, y = axis.view(1, 1, -1), axis.view(1, -1, 1)
-    peak = intensity.amax((1, 2), keepdim=True)
-    intensity = intensity / peak
-    intensity_err = draw.log_uniform(*_NOISE_I).view(-1, 1, 1) * (0.3 + 0.7 * intensity.clamp(min=0).sqrt())
-    velocity_err = draw.log_uniform(*_NOISE_V).view(-1, 1, 1) * intensity.clamp(min=1e-3).rsqrt().clamp(max=8)
+    beam = draw.uniform(*stream.beam) * ~draw.chance(stream.no_beam)
+    intensity, velocity, labels = _true_maps(parameters, beam, stream.pa_err, model, draw)
+    intensity = (intensity + _central_light(parameters, beam, stream.central_light, draw)) * _clumps(draw, stream.clumps)
+    intensity = intensity / intensity.amax((1, 2), keepdim=True)
+    light = intensity.clamp(min=0)
+    intensity_err = (_ERR_FLOOR + (1 - _ERR_FLOOR) * light.sqrt()) / draw.log_uniform(*stream.snr).view(-1, 1, 1)
+    velocity_err = draw.log_uniform(*stream.velocity_err).view(-1, 1, 1) * light.clamp(min=1e-3).rsqrt().clamp(max=8)
+    valid = _valid(parameters, intensity, draw) if stream.gaps else torch.ones_like(intensity, dtype=torch.bool)
+    noise = draw.normal((STAMP, STAMP)), draw.normal((STAMP, STAMP))
+    stamps = _observe((intensity, velocity), (intensity_err, velocity_err), noise, valid, beam, model)
+    parameters = labels(valid)
+    return SyntheticDiscs(stamps, model.outputs_of(parameters, stamps.norm), parameters)
+
+
+def _valid(parameters: DiscParameters, intensity: Tensor, draw: _Draw) -> Tensor:
+    x, y = _axes(draw.device)
     faintest = torch.minimum(draw.log_uniform(1e-3, 0.2), torch.exp(-_REACH / parameters.r_scale)).view(-1, 1, 1)
     valid = (intensity > faintest) & _field_of_view(draw, x, y) & ~_gaps(draw, x, y)
-    valid = valid | (torch.hypot(x, y) < 4)
-    noise = draw.normal((STAMP, STAMP)), draw.normal((STAMP, STAMP))
-    errors = intensity_err, velocity_err
-    stamps = _observe((intensity, velocity), errors, noise, valid, beam, model)
-    return SyntheticDiscs(stamps, model.outputs_of(parameters, stamps.norm), parameters)
+    return valid | (torch.hypot(x, y) < 4)
 
 
 def stream_discs(batch: int, model: DiscAutoencoder, generator: torch.Generator) -> Iterator[SyntheticDiscs]:
@@ -218,13 +271,13 @@ def draw_like(templates: Templates, model: DiscAutoencoder, generator: torch.Gen
     like = templates.stamps
     draw = _Draw(len(like), generator, model.device)
     parameters = _near(templates.parameters, like.norm, model, draw)
-    intensity, velocity = _true_maps(parameters, like.beam, _LIKE_PA_ERR, model, draw)
-    intensity = intensity * torch.where(templates.clumpy.view(-1, 1, 1), _clumps(draw), 1)
+    intensity, velocity, labels = _true_maps(parameters, like.beam, _LIKE_PA_ERR, model, draw)
+    intensity = intensity * torch.where(templates.clumpy.view(-1, 1, 1), _clumps(draw, model.network.stream.clumps), 1)
     intensity = intensity / torch.where(like.valid, intensity, 0).amax((1, 2), keepdim=True).clamp(min=1e-9)
-    velocity = velocity + _SYSTEMIC_ERR * draw.normal().view(-1, 1, 1)
     noise = _native_noise(templates.native_pixel, draw), _native_noise(templates.native_pixel, draw)
     errors = like.intensity_err, like.velocity_err
     stamps = _observe((intensity, velocity), errors, noise, like.valid, like.beam, model)
+    parameters = labels(like.valid)
     return SyntheticDiscs(stamps, model.outputs_of(parameters, stamps.norm), parameters)
 
 
