@@ -139,7 +139,7 @@ def cramer_rao(derivatives: MapDerivatives, intensity_err: Tensor, velocity_err:
         weight = error.double().square().reciprocal().expand(shape)
         if valid is not None:
             weight = torch.where(valid, weight, 0)
-        fisher += torch.einsum("gjyx,gkyx,gyx->gjk", by, by, weight)
+        fisher += (by * weight.unsqueeze(1)).flatten(2) @ by.flatten(2).mT
     defined = fisher.isfinite().all(-1).all(-1)
     diagonal = fisher.diagonal(dim1=1, dim2=2)
     usable = defined & (diagonal > 0).all(-1)
