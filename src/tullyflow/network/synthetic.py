@@ -24,7 +24,9 @@ __all__ = ["SyntheticDiscs", "Templates", "draw_discs", "draw_like", "stream_dis
 
 _HALF = STAMP / 2
 _AT_THE_ENDS = 0.04  # share of the range added beyond it and cut: so many discs sit exactly at an end
-_ERR_FLOOR = 0.3  # of the intensity's error at the peak: what is left of it where there is no light
+_ERR_FLOOR = (0.2, 1.0)  # of the intensity's error at the peak, what is left of it where there is no light: 1 = the sky's noise alone
+_ERR_SLOPE = (0.5, 1.0)  # the velocity's error grows as the intensity to minus this
+_LARGEST_ERR = 60.0  # km/s: what real maps leave of it
 _REACH = 0.4  # of the half-width: data reach at least so far along the major axis, since a stamp's width follows its data
 _BULGE = (-0.5, 2.0)  # peak of the central light over the disc's, unsmeared; below 0 a hole
 _BULGE_SIZE = (0.1, 0.4)  # its sigma, in scale lengths
@@ -221,8 +223,9 @@ def draw_discs(n: int, model: DiscAutoencoder, generator: torch.Generator) -> Sy
     intensity = (intensity + _central_light(parameters, beam, stream.central_light, draw)) * _clumps(draw, stream.clumps)
     intensity = intensity / intensity.amax((1, 2), keepdim=True)
     light = intensity.clamp(min=0)
-    intensity_err = (_ERR_FLOOR + (1 - _ERR_FLOOR) * light.sqrt()) / draw.log_uniform(*stream.snr).view(-1, 1, 1)
-    velocity_err = draw.log_uniform(*stream.velocity_err).view(-1, 1, 1) * light.clamp(min=1e-3).rsqrt().clamp(max=8)
+    floor, slope = draw.uniform(*_ERR_FLOOR).view(-1, 1, 1), draw.uniform(*_ERR_SLOPE).view(-1, 1, 1)
+    intensity_err = (floor + (1 - floor) * light.sqrt()) / draw.log_uniform(*stream.snr).view(-1, 1, 1)
+    velocity_err = (draw.log_uniform(*stream.velocity_err).view(-1, 1, 1) * light.clamp(min=1e-3) ** -slope).clamp(max=_LARGEST_ERR)
     valid = _valid(parameters, intensity, draw) if stream.gaps else torch.ones_like(intensity, dtype=torch.bool)
     noise = draw.normal((STAMP, STAMP)), draw.normal((STAMP, STAMP))
     stamps = _observe((intensity, velocity), (intensity_err, velocity_err), noise, valid, beam, model)
