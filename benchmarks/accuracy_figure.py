@@ -10,8 +10,8 @@ from tullyflow.report.figures.style import BAND, FIT, OKABE_ITO, house_style, ne
 __all__ = ["draw"]
 
 COLUMNS = {
-    "Peak S/N": ("snr",), "Pixels lost": ("random", "wedge"), "Beam FWHM (stamp pixels)": ("beam",),
-    "Error of the axis (deg)": ("axis",), "Error of the centre (stamp pixels)": ("centre",),
+    "Peak S/N": ("snr",), "Share of pixels lost": ("random", "wedge"), "Beam FWHM (stamp pixels)": ("beam",),
+    "Error of the axis (deg)": ("axis",), "Error of the centre (pixels)": ("centre",),
 }  # fmt: skip
 ROWS = {"inclination_deg": "inclination (deg)", "r_scale": "r_scale (%)", "r_turn": "r_turn (%)", "v_max_sini": "V sin i (%)"}
 COLOURS = {"inclination_deg": "vermilion", "r_scale": "blue", "r_turn": "green", "v_max_sini": "purple"}
@@ -52,10 +52,8 @@ def draw(cells: dict, path: Path) -> None:
             panel.set_ylabel(label)
         for panel, name in zip(panels[:, 0], DISC, strict=False):
             panel.set_ylim(bottom=min(min(_series(cells, a, name, "bound")[1]) for a in cells) / 2)
-        panels[0, 1].legend(
-            [Line2D([], [], color=FIT, marker="o", mfc=m, ls="-") for m in (FIT, "white")], ["at random", "wedge"], loc="upper left"
-        )
-        handles = [Line2D([], [], color=FIT, marker="o"), Line2D([], [], color=FIT, ls=":"), Line2D([], [], color=FIT, ls="--")]
-        labels = ["robust scatter (68 % half-width)", "|median bias|", "Cramér-Rao bound (median of the discs)"]
-        figure.legend(handles, labels, loc="outside upper center", ncols=3)
+        looks = [{"marker": "o"}, {"ls": ":"}, {"ls": "--"}, {"marker": "o", "mfc": "white"}]
+        handles = [Line2D([], [], color=FIT, **look) for look in looks]
+        labels = ["robust scatter (68 % half-width)", "|median bias|", "Cramér-Rao bound (median)", "the same, pixels lost in a wedge"]
+        figure.legend(handles, labels, loc="outside upper center", ncols=4)
     save_picture(figure, path)

@@ -184,7 +184,7 @@ class Network(_Section):
     quadrature_nodes: int = Field(4, ge=2, le=16, description="Gauss-Legendre nodes per panel of a line of sight")
     velocity_error_floor: Kms = Field(5.0, ge=0, description="added in quadrature to velocity errors (model mismatch), km/s")
     mismatch_fraction: float = Field(0.05, ge=0, description="likewise, in V_max sin i: without it the chi-squared of a reconstruction selects against fast rotators")
-    compile: bool = Field(False, description="compile the training step (a minute or two, needs a C++ compiler): pays after some thousand steps; other random numbers than without")
+    compile: bool = Field(False, description="compile the training step (on the cpu what follows the encoders); up to two minutes and a C++ compiler: pays after some thousand steps")
     early_stop: int = Field(0, ge=0, description="stop after so many epochs without a better loss, and keep the best weights; 0 = never")
 
 

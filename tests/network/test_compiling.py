@@ -62,11 +62,10 @@ def test_compiled_training_is_the_same_and_compiles_whole_batches_once(changed, 
     assert all(torch.allclose(quick[name], plain[name], atol=1e-6) for name in plain)
 
 
-def test_labelled_training_is_compiled_too(changed, met):
+def test_only_what_follows_the_encoders_is_compiled_on_the_cpu(changed, met):
     model = DiscAutoencoder(changed(compile=True).network)
-    history = fit_synthetic(model, 4, 6, 1e-3, torch.Generator().manual_seed(1))
-    assert met == [6]
-    assert len(history) == 4
+    fit_synthetic(model, 2, 6, 1e-3, torch.Generator().manual_seed(1))
+    assert met == []
 
 
 def test_machine_without_a_compiler_is_said_in_one_sentence(changed, model, monkeypatch):

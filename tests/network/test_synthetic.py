@@ -63,7 +63,7 @@ def test_noise_grows_outwards(model):
 
 def test_other_curves_are_labelled_by_the_nearest_arctan(changed):
     """The label's own maps leave residuals well below V, and arctans keep theirs."""
-    quiet = PLAIN | {"velocity_err": [1e-3, 2e-3], "gaps": False}
+    quiet = PLAIN | {"velocity_err": [1e-6, 2e-6], "gaps": False}
     some, none = (DiscAutoencoder(changed(stream=quiet | {"other_curves": share}).network) for share in (1, 0))
     discs = draw_discs(100, some, generator())
     maps = some.decode(discs.parameters, discs.stamps.beam)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from tullyflow.errors import ModelError
-from tullyflow.settings import Network
 
 __all__ = ["compiled"]
 
@@ -16,15 +15,13 @@ log = logging.getLogger("tullyflow")
 _BACKEND = "inductor"
 
 
-def compiled(loss_of: Callable[..., Tensor], network: Network) -> Callable[..., Tensor]:
-    """Return ``loss_of``, compiled for the shapes it meets where ``network.compile`` says so; weights keep their names.
+def compiled(loss_of: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return ``loss_of``, compiled anew for each shape of stamps it meets; weights keep their names.
 
     Raises `ModelError` at the first call where this machine cannot compile.
     """
-    if not network.compile:
-        return loss_of
     fast = torch.compile(loss_of, dynamic=False, backend=_BACKEND)
-    log.info("network: the training step is compiled: a minute or two before the first")
+    log.info("network: the training step is compiled: up to two minutes before the first")
 
     def run(*arguments) -> Tensor:
         try:

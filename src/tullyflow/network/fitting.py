@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pandas as pd
 import torch
@@ -25,7 +26,7 @@ from tullyflow.network.memory import BatchSize
 from tullyflow.network.resume import Unfinished
 from tullyflow.network.synthetic import SyntheticDiscs, draw_discs
 
-__all__ = ["HISTORY", "fit_stamps", "fit_synthetic", "label_loss"]
+__all__ = ["HISTORY", "fit_stamps", "fit_synthetic", "label_loss", "survey_loss"]
 
 log = logging.getLogger("tullyflow")
 
@@ -86,7 +87,8 @@ def fit_synthetic(
         recent = list(taken.tensors["recent"].to(model.device))
         log.info("network: an unfinished training goes on after step %d of %d", done, steps)
     began = time.monotonic() - passed
-    loss_of = compiled(_synthetic_loss, model.network)
+    whole = model.network.compile and model.device.type != "cpu"  # here the step is all encoder: see `survey_loss`
+    loss_of = compiled(_synthetic_loss) if whole else _synthetic_loss
     model.train()
     with _bar("synthetic discs", done, steps) as bar:
         for step in range(done + 1, steps + 1):
@@ -125,10 +127,28 @@ def _synthetic_step(
         return loss.detach()
 
 
-def _loss_of(model: DiscAutoencoder, stamps: Stamps) -> Tensor:
-    """Return the loss of each map of each galaxy, (2, galaxy)."""
-    losses = map_loss(model(stamps), stamps, model.network)
+def _decoded_loss(model: DiscAutoencoder, outputs: Tensor, stamps: Stamps) -> Tensor:
+    """Return the loss of each map of each galaxy (2, galaxy) for the outputs (galaxy, 4) before the hard tanh."""
+    maps = model.decode(model.parameters_of(outputs, stamps.norm), stamps.beam)
+    losses = map_loss(maps, stamps, model.network)
     return torch.stack([losses.intensity, losses.velocity])
+
+
+def _loss_of(model: DiscAutoencoder, stamps: Stamps, decoded_loss: Callable[..., Tensor] = _decoded_loss) -> Tensor:
+    """Return the loss of each map of each galaxy, (2, galaxy)."""
+    return decoded_loss(model, model.encode(stamps), stamps)
+
+
+def survey_loss(model: DiscAutoencoder) -> Callable[[DiscAutoencoder, Stamps], Tensor]:
+    """Return the function of model and stamps that gives the loss of each map of each galaxy (2, galaxy), compiled where the settings say.
+
+    On the CPU the encoders are left out: their convolutions are a library's, and the compiler's pooling is slower than torch's.
+    """
+    if not model.network.compile:
+        return _loss_of
+    if model.device.type == "cpu":
+        return partial(_loss_of, decoded_loss=compiled(_decoded_loss))
+    return compiled(_loss_of)
 
 
 def _mean_loss(losses: Sequence[Tensor], names: Sequence[str]) -> tuple[float, float]:
@@ -235,7 +255,7 @@ def fit_stamps(
         best_weights = taken.tensors
         log.info("network: an unfinished training goes on after epoch %d of %d", done, network.epochs)
     began = time.monotonic() - passed
-    loss_of = compiled(_loss_of, network)
+    loss_of = survey_loss(model)
     with _bar("epochs", done, network.epochs) as bar:
         for epoch in range(done + 1, network.epochs + 1):
             if network.early_stop and epoch - 1 - best_epoch >= network.early_stop:
