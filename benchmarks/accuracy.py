@@ -37,7 +37,7 @@ from tullyflow.network.inference import reconstruct, sample_posterior
 
 SEED = 2026
 SAMPLES = 100
-NODES = 8
+NODES = 4  # those of the decoder
 CHUNK = 50
 FEWEST_WITHIN = 0.5  # of the discs inside 1 sigma
 POPULATION = {"inclination_deg": (25.0, 80.0), "r_scale": (0.15, 0.5), "r_turn": (0.03, 0.4), "v_max_sini": (60.0, 300.0)}
