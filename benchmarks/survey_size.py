@@ -1,6 +1,6 @@
 """How large a survey must be to train on: 20, 200 and 2,000 galaxies, from random and from synthetic weights; solo, combined, blind.
 
-    python benchmarks/survey_size.py --weights DIR [--steps 1000] [--adapt-steps 300] [--sizes 20 200 2000]
+    python benchmarks/survey_size.py --weights DIR [--steps 1500] [--adapt-steps 500] [--sizes 20 200 2000]
 
 The galaxies are none of the network's own (`survey_galaxies`). Every training is `fit_stamps`, the loop of ``tullyflow train``, on the
 stamps themselves, with the same number of steps whatever the size (so 2,000 galaxies get a hundredth of the epochs that 20 get) and a
@@ -83,8 +83,8 @@ def show(rows: dict[str, dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help="folder of a network trained on synthetic discs alone")
-    parser.add_argument("--steps", type=int, default=1000, help="of each training from random weights")
-    parser.add_argument("--adapt-steps", type=int, default=300, help="of each training from synthetic weights")
+    parser.add_argument("--steps", type=int, default=1500, help="of each training from random weights")
+    parser.add_argument("--adapt-steps", type=int, default=500, help="of each training from synthetic weights")
     parser.add_argument("--sizes", type=int, nargs="+", default=[20, 200, 2000])
     args = parser.parse_args()
     torch.set_num_threads(1)

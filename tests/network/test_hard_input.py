@@ -83,7 +83,7 @@ def test_step_that_makes_every_loss_nan_names_its_galaxies(changed, model, monke
         taken.append(1)
         if len(taken) == 2:
             with torch.no_grad():
-                model.velocity_encoder.last.bias[0] = torch.nan
+                model.encoders.last.bias[0] = torch.nan
 
     monkeypatch.setattr(torch.optim.Adam, "step", poisoned)
     with pytest.raises(ModelError, match=f"step on galaxy {order[2]}, galaxy {order[3]} made every loss NaN"):

@@ -24,7 +24,7 @@ from tullyflow.network.batch import Stamps
 from tullyflow.network.compiling import compiled
 from tullyflow.network.memory import BatchSize
 from tullyflow.network.resume import Unfinished
-from tullyflow.network.synthetic import SyntheticDiscs, draw_discs
+from tullyflow.network.synthetic import SyntheticDiscs, Templates, draw_discs, draw_like
 
 __all__ = ["HISTORY", "fit_stamps", "fit_synthetic", "label_loss", "survey_loss"]
 
@@ -197,10 +197,12 @@ def _epoch(
     size: BatchSize,
     generator: torch.Generator,
     rehearsal: float,
+    templates: Templates | None,
     whole_batch: Callable[..., Tensor],
 ) -> list[Tensor]:
     """Take the steps of one epoch; return the losses of each batch, (2, galaxy). ``size`` is halved where memory runs out.
 
+    With ``templates`` every other batch is rehearsed with discs like its own galaxies instead of discs of all kinds.
     ``whole_batch`` is `_loss_of` for batches of that size, compiled or not; the last one of an epoch may be smaller.
     """
     losses, start = [], 0
@@ -212,7 +214,9 @@ def _epoch(
             batch = loss_of(model, stamps.select(chosen))
             loss = batch.mean(dim=1).sum()
             if rehearsal > 0:
-                labelled = _synthetic_loss(model, draw_discs(size.size, model, generator))
+                own = templates is not None and len(losses) % 2 == 1
+                discs = draw_like(templates.select(chosen), model, generator) if own else draw_discs(size.size, model, generator)
+                labelled = _synthetic_loss(model, discs)
                 loss = loss + rehearsal * loss.detach() * labelled  # the labels' gradient is of order one
             loss.backward()
         except (RuntimeError, MemoryError) as error:
@@ -233,12 +237,14 @@ def fit_stamps(
     generator: torch.Generator,
     rehearse: bool,
     unfinished: Unfinished | None = None,
+    templates: Templates | None = None,
 ) -> pd.DataFrame:
     """Train self-supervised on a survey's maps (Dawson+2021 section 2.5) and return the history, one row per epoch.
 
     Adam, the learning rate times ``decay`` every ``decay_every`` epochs. With ``early_stop`` epochs without a better loss (of the
-    validation where there is one) it ends, and the model has the weights of the best epoch. ``generator`` (cpu) shuffles and draws
-    the rehearsed discs; dropout uses torch's own randomness. ``unfinished`` keeps the state: with one of this very training the model
+    validation where there is one) it ends, and the model has the weights of the best epoch. With ``rehearse`` every batch is joined by
+    labelled synthetic discs, half of them like the survey's own galaxies where these are given as ``templates``, one for each of
+    ``stamps``. ``generator`` (cpu) shuffles and draws the rehearsed discs; dropout uses torch's own randomness. ``unfinished`` keeps the state: with one of this very training the model
     goes on from there. Raises `ModelError` naming the galaxy whose loss is not finite.
     """
     network = model.network
@@ -263,7 +269,7 @@ def fit_stamps(
                 break
             model.train()
             order = torch.randperm(len(stamps), generator=generator)
-            losses = _epoch(model, optimizer, stamps, order.to(model.device), size, generator, rehearsal, loss_of)
+            losses = _epoch(model, optimizer, stamps, order.to(model.device), size, generator, rehearsal, templates, loss_of)
             rate = schedule.get_last_lr()[0]
             schedule.step()
             intensity, velocity = _mean_loss(losses, [names[i] for i in order.tolist()])
