@@ -242,10 +242,10 @@ def fit_stamps(
     """Train self-supervised on a survey's maps (Dawson+2021 section 2.5) and return the history, one row per epoch.
 
     Adam, the learning rate times ``decay`` every ``decay_every`` epochs. With ``early_stop`` epochs without a better loss (of the
-    validation where there is one) it ends, and the model has the weights of the best epoch. With ``rehearse`` every batch is joined by
-    labelled synthetic discs, half of them like the survey's own galaxies where these are given as ``templates``, one for each of
-    ``stamps``. ``generator`` (cpu) shuffles and draws the rehearsed discs; dropout uses torch's own randomness. ``unfinished`` keeps the state: with one of this very training the model
-    goes on from there. Raises `ModelError` naming the galaxy whose loss is not finite.
+    validation where there is one) it ends, and the model has the weights of the best epoch. With ``rehearse`` every batch is joined
+    by labelled synthetic discs; where ``templates`` (one for each of ``stamps``) are given, every other time by discs like its own
+    galaxies. ``generator`` (cpu) shuffles and draws these discs; dropout uses torch's own randomness. ``unfinished`` keeps the state:
+    with one of this very training the model goes on from there. Raises `ModelError` naming the galaxy whose loss is not finite.
     """
     network = model.network
     optimizer = torch.optim.Adam(model.parameters(), lr=network.learning_rate, fused=True)
