@@ -37,6 +37,7 @@ def _quantity(unit: str):
 Kms = Annotated[float, _quantity("km/s")]
 Arcsec = Annotated[float, _quantity("arcsec")]
 Deg = Annotated[float, _quantity("deg")]
+Share = Annotated[float, Field(gt=0, le=1)]
 SurveyName = Literal["manga", "sami", "things", "local"]
 
 
@@ -154,7 +155,8 @@ class Stream(_Section):
     clumps: float = Field(0.35, ge=0, description="largest rms of ln intensity from clumps; half of the discs have some")
     central_light: float = Field(0.3, ge=0, le=1, description="share of discs with a bulge or a hole in their middle")
     other_curves: float = Field(0.3, ge=0, le=1, description="share of discs with a rotation curve that is not an arctan; their labels are those of the nearest arctan")
-    gaps: bool = Field(True, description="fields of view, faint edges, holes and lost pixels")
+    faintest: tuple[Share, Share] | None = Field((1e-3, 0.2), description="range of the intensity, over its peak, below which pixels are lost; null = none is too faint")
+    gaps: bool = Field(True, description="fields of view, holes and lost pixels")
 
 
 class Network(_Section):
@@ -182,6 +184,7 @@ class Network(_Section):
     beam: bool = Field(True, description="convolve the model with each galaxy's beam (the paper: no beam)")
     beam_input: bool = Field(True, description="tell the encoders the beam's size beside the maps (the paper: no)")
     quadrature_nodes: int = Field(4, ge=2, le=16, description="Gauss-Legendre nodes per panel of a line of sight")
+    central_cells: int = Field(1, ge=1, le=9, description="samples along the side of the pixels within two of either axis, before a beam smears them")
     velocity_error_floor: Kms = Field(5.0, ge=0, description="added in quadrature to velocity errors (model mismatch), km/s")
     mismatch_fraction: float = Field(0.05, ge=0, description="likewise, in V_max sin i: without it the chi-squared of a reconstruction selects against fast rotators")
     compile: bool = Field(False, description="compile the training step (on the cpu what follows the encoders); up to two minutes and a C++ compiler: pays after some thousand steps")

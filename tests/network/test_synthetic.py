@@ -63,7 +63,7 @@ def test_noise_grows_outwards(model):
 
 def test_other_curves_are_labelled_by_the_nearest_arctan(changed):
     """The label's own maps leave residuals well below V, and arctans keep theirs."""
-    quiet = PLAIN | {"velocity_err": [1e-6, 2e-6], "gaps": False}
+    quiet = PLAIN | {"velocity_err": [1e-6, 2e-6], "gaps": False, "faintest": None}
     some, none = (DiscAutoencoder(changed(stream=quiet | {"other_curves": share}).network) for share in (1, 0))
     discs = draw_discs(100, some, generator())
     maps = some.decode(discs.parameters, discs.stamps.beam)
@@ -88,7 +88,7 @@ def test_central_light_is_round_and_as_wide_as_the_beam(model):
 
 
 def test_stream_settings_without_gaps_beam_and_noise_give_the_decoders_maps(changed):
-    quiet = PLAIN | {"gaps": False, "no_beam": 1, "snr": [1e6, 2e6], "velocity_err": [1e-5, 2e-5]}
+    quiet = PLAIN | {"gaps": False, "faintest": None, "no_beam": 1, "snr": [1e6, 2e6], "velocity_err": [1e-5, 2e-5]}
     model = DiscAutoencoder(changed(stream=quiet).network)
     discs = draw_discs(20, model, generator())
     maps = model.decode(discs.parameters, discs.stamps.beam)

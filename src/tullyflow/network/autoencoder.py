@@ -135,6 +135,7 @@ class DiscAutoencoder(nn.Module):
         return project_disc(
             parameters.inclination_deg, parameters.r_scale, parameters.r_turn, parameters.v_max_sini,
             nodes=self.network.quadrature_nodes, beam_fwhm=beam if self.network.beam else None, cut_velocity=True,
+            central_cells=self.network.central_cells,
         )  # fmt: skip
 
     def forward(self, stamps: Stamps) -> DiscMaps:

@@ -19,6 +19,7 @@ from tullyflow.disc.profiles import Radial, nearest_arctan, universal_velocity
 from tullyflow.disc.projection import project_disc
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
 from tullyflow.network.batch import Stamps, percentile_norm
+from tullyflow.settings import Stream
 
 __all__ = ["SyntheticDiscs", "Templates", "draw_discs", "draw_like", "stream_discs", "stream_like"]
 
@@ -173,13 +174,14 @@ def _true_maps(
     """
     network = model.network
     stream, fwhm = network.stream, beam if network.beam else None
-    smooth = project_disc(*parameters.stack().unbind(-1), nodes=4, beam_fwhm=fwhm)
+    fine = {"nodes": network.quadrature_nodes, "central_cells": network.central_cells}
+    smooth = project_disc(*parameters.stack().unbind(-1), beam_fwhm=fwhm, **fine)
     velocity, labels = smooth.velocity, lambda valid: parameters
     other = draw.chance(stream.other_curves).nonzero().squeeze(1)
     if len(other):
         some = DiscParameters(*parameters.stack()[other].unbind(-1))
         curve = _curves(some, _Draw(len(other), draw.generator, draw.device))
-        disc = project_disc(*some.stack().unbind(-1), nodes=4, beam_fwhm=None if fwhm is None else fwhm[other], curve=curve)
+        disc = project_disc(*some.stack().unbind(-1), beam_fwhm=None if fwhm is None else fwhm[other], curve=curve, **fine)
         velocity = velocity.index_copy(0, other, disc.velocity)
 
         def labels(valid: Tensor) -> DiscParameters:
@@ -226,17 +228,20 @@ def draw_discs(n: int, model: DiscAutoencoder, generator: torch.Generator) -> Sy
     floor, slope = draw.uniform(*_ERR_FLOOR).view(-1, 1, 1), draw.uniform(*_ERR_SLOPE).view(-1, 1, 1)
     intensity_err = (floor + (1 - floor) * light.sqrt()) / draw.log_uniform(*stream.snr).view(-1, 1, 1)
     velocity_err = (draw.log_uniform(*stream.velocity_err).view(-1, 1, 1) * light.clamp(min=1e-3) ** -slope).clamp(max=_LARGEST_ERR)
-    valid = _valid(parameters, intensity, draw) if stream.gaps else torch.ones_like(intensity, dtype=torch.bool)
+    valid = _valid(parameters, intensity, stream, draw)
     noise = draw.normal((STAMP, STAMP)), draw.normal((STAMP, STAMP))
     stamps = _observe((intensity, velocity), (intensity_err, velocity_err), noise, valid, beam, model)
     parameters = labels(valid)
     return SyntheticDiscs(stamps, model.outputs_of(parameters, stamps.norm), parameters)
 
 
-def _valid(parameters: DiscParameters, intensity: Tensor, draw: _Draw) -> Tensor:
+def _valid(parameters: DiscParameters, intensity: Tensor, stream: Stream, draw: _Draw) -> Tensor:
     x, y = _axes(draw.device)
-    faintest = torch.minimum(draw.log_uniform(1e-3, 0.2), torch.exp(-_REACH / parameters.r_scale)).view(-1, 1, 1)
-    valid = (intensity > faintest) & _field_of_view(draw, x, y) & ~_gaps(draw, x, y)
+    valid = torch.ones_like(intensity, dtype=torch.bool)
+    if stream.faintest:
+        valid = intensity > torch.minimum(draw.log_uniform(*stream.faintest), torch.exp(-_REACH / parameters.r_scale)).view(-1, 1, 1)
+    if stream.gaps:
+        valid = valid & _field_of_view(draw, x, y) & ~_gaps(draw, x, y)
     return valid | (torch.hypot(x, y) < 4)
 
 

@@ -37,9 +37,9 @@ def clock(history: pd.DataFrame) -> str:
 
 
 def plot_training(history: pd.DataFrame, title: str) -> Figure:
-    """Draw the losses against epoch (or step) on a logarithmic axis, and the learning rate in a thin panel below.
+    """Draw the losses against epoch (or step), and the learning rate in a thin panel below.
 
-    ``history`` is what `read_history` returns; columns that are absent or all NaN are not drawn.
+    The axis is logarithmic; linear where a loss is a log-likelihood, which may be negative. ``history`` is what `read_history` returns; columns that are absent or all NaN are not drawn.
     """
     count = clock(history)
     with house_style():
@@ -49,16 +49,19 @@ def plot_training(history: pd.DataFrame, title: str) -> Figure:
             2 if has_rate else 1, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [4, 1] if has_rate else [1]}
         )[:, 0]
         few = len(history) < 20
+        likelihood = (history["loss"] <= 0).any()
         for column, label, colour, dashes in _CURVES:
-            if column not in history or not (history[column] > 0).any():
+            if column not in history or not (likelihood or (history[column] > 0).any()):
                 continue
-            values = history[column].where(history[column] > 0, np.nan)
+            values = history[column].where(likelihood | (history[column] > 0), np.nan)
             shown = values.notna()
             panels[0].plot(history[count][shown], values[shown], color=colour, linestyle=dashes, label=label, marker="." if few else None)
-        panels[0].set(ylabel="loss", yscale="log", title=title)
-        panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        panels[0].yaxis.set_minor_formatter(NullFormatter())
+        panels[0].set(ylabel="- ln likelihood, weighted" if likelihood else "loss", title=title)
+        if not likelihood:
+            panels[0].set_yscale("log")
+            panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            panels[0].yaxis.set_minor_formatter(NullFormatter())
         panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside lower center", ncols=2)
         if has_rate:
