@@ -39,7 +39,8 @@ def clock(history: pd.DataFrame) -> str:
 def plot_training(history: pd.DataFrame, title: str) -> Figure:
     """Draw the losses against epoch (or step), and the learning rate in a thin panel below.
 
-    The axis is logarithmic; linear where a loss is a log-likelihood, which may be negative. ``history`` is what `read_history` returns; columns that are absent or all NaN are not drawn.
+    The axis is logarithmic; linear where a loss is a log-likelihood, which may be negative. ``history`` is what `read_history` returns;
+    columns that are absent or all NaN are not drawn.
     """
     count = clock(history)
     with house_style():
