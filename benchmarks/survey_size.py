@@ -83,9 +83,9 @@ def asked(model: DiscAutoencoder, survey: Survey) -> dict:
 
 def show(rows: dict[str, dict]) -> None:
     heads = ("i (deg)", "r_scale (%)", "V_2.2 sin i (%)", "V_asym sin i (%)")
-    print("68 % within, bias".ljust(46), *(h.rjust(17) for h in heads))
+    print("68 % within, bias".ljust(58), *(h.rjust(17) for h in heads))
     for title, row in rows.items():
-        print(title.ljust(46), *(f"{row[c]['68 % within']:9.2f} {row[c]['bias']:7.2f}" for c in COMPARED))
+        print(title.ljust(58), *(f"{row[c]['68 % within']:9.2f} {row[c]['bias']:7.2f}" for c in COMPARED))
 
 
 def main() -> None:
