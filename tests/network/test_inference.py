@@ -163,3 +163,25 @@ def test_rotation_curve_bands_are_ordered_and_rise():
     radii = np.linspace(0.5, 20, 7)[None]
     low, middle, high = rotation_curve(radii, drawn_samples()[1])
     assert (low < middle).all() and (middle < high).all() and (np.diff(middle) > 0).all()
+
+
+def test_beam_and_noise_outside_the_training_are_flagged(inferred, changed, trained_dir, tmp_path):
+    """Of the same galaxies those are flagged whose beam, or whose S/N at the peak, the network's stream has not held."""
+    _, maps, targets, before, discs = inferred
+    alive = np.arange(6) != DEAD
+    assert not (before["flags"] & GALAXY.OUTSIDE_TRAINING).any()
+    stamps = discs.stamps
+    beam = stamps.beam.numpy()
+    snr = np.array([1 / e[i == i.max()].item() for i, e in zip(stamps.intensity, stamps.intensity_err, strict=True)])
+    middle_beam, middle_snr = (float(np.median(x[alive])) for x in (beam, snr))
+    for stream, outside in (({"beam": [0, middle_beam]}, beam > 1.02 * middle_beam), ({"snr": [middle_snr, 1e6]}, snr < middle_snr)):
+        infer(maps, targets, trained_dir, changed(stream=stream), tmp_path / "kinematics.parquet", tmp_path / "models.fits")
+        flags = read_table(tmp_path / "kinematics.parquet", KINEMATICS)["flags"].to_numpy()
+        assert ((flags & GALAXY.OUTSIDE_TRAINING) > 0).tolist() == (outside & alive).tolist()
+        assert 0 < (outside & alive).sum() < alive.sum()
+
+
+def test_turnover_inside_the_beam_is_flagged(inferred):
+    table = inferred[3].drop(index=DEAD)
+    beam = inferred[4].stamps.beam.numpy()[table.index] * 0.7
+    assert ((table["flags"] & GALAXY.UNRESOLVED_TURNOVER) > 0).tolist() == (table["r_turn_arcsec"] < 0.5 * beam).tolist()

@@ -12,7 +12,7 @@ from tullyflow.errors import ModelError
 from tullyflow.flags import BAD_VELOCITY, GALAXY
 from tullyflow.maps.shards import Shard
 
-__all__ = ["MIN_PIXELS", "UNTRAINABLE", "Stamps", "percentile_norm", "resolve_device", "stamps_of_shards"]
+__all__ = ["MIN_PIXELS", "UNTRAINABLE", "Stamps", "percentile_norm", "resolve_device", "seeded_generator", "stamps_of_shards"]
 
 UNTRAINABLE = (
     GALAXY.MISSING_FILE | GALAXY.FETCH_FAILED | GALAXY.UNREADABLE_FILE | GALAXY.MISSING_HDU | GALAXY.NO_VALID_PIXEL
@@ -71,6 +71,11 @@ def resolve_device(name: str) -> torch.device:
         found = f"{torch.cuda.device_count()} CUDA device(s), {'an' if mps else 'no'} MPS device"
         raise ModelError(f"device: {name!r} is not on this machine ({found}); use 'auto' or 'cpu'.")
     return device
+
+
+def seeded_generator(seed: int, device: torch.device) -> torch.Generator:
+    """Return a seeded generator on a CUDA device itself, so that no step waits for numbers of the cpu; for any other device the cpu's."""
+    return torch.Generator(device if device.type == "cuda" else "cpu").manual_seed(seed)
 
 
 def _filled(image: np.ndarray, valid: np.ndarray) -> Tensor:

@@ -173,7 +173,7 @@ def calibrate(
 ) -> Calibration:
     """Fit offsets and errors of a trained model on batches of ``discs``; half fit, half measure the coverage stored beside.
 
-    ``generator`` (cpu) drops out and must not be the one the model was trained from. ``before`` is what coverage is compared with
+    ``generator`` drops out and must not be the one the model was trained from. ``before`` is what coverage is compared with
     (default: the dropout scatter as it is); where it has the same bins, those without discs keep its figures. The model's mode is
     left as it was.
     """

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tullyflow.conventions import STAMP
 from tullyflow.network.batch import Stamps
+from tullyflow.network.pooling import PoolOfTwo
 
 __all__ = ["Encoder", "FoldedEncoder", "PaperEncoders", "fold"]
 
@@ -34,7 +35,7 @@ class Encoder(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for k, (n_in, n_out) in enumerate(zip((1, *_CHANNELS[:-1]), _CHANNELS, strict=True)):
-            layers += [nn.Conv2d(n_in, n_out, 3, padding=1), *([nn.ReLU()] if k else []), nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(n_in, n_out, 3, padding=1), PoolOfTwo(), *([nn.ReLU()] if k else [])]
         self.convolutions = nn.Sequential(*layers)
         flat = _CHANNELS[-1] * (STAMP // 2 ** len(_CHANNELS)) ** 2
         self.first = nn.Linear(flat + extra, _HIDDEN)
@@ -119,7 +120,7 @@ class FoldedEncoder(nn.Module):
         self.beam_input = beam_input
         layers: list[nn.Module] = []
         for n_in, n_out in zip((_FOLDED_INPUTS, *_FOLDED_CHANNELS[:-1]), _FOLDED_CHANNELS, strict=True):
-            layers += [nn.Conv2d(n_in, n_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(n_in, n_out, 3, padding=1), PoolOfTwo(), nn.ReLU()]
         self.convolutions = nn.Sequential(*layers)
         self.first = nn.Linear(_FOLDED_CHANNELS[-1] * (_HALF // 2 ** len(_FOLDED_CHANNELS)) ** 2, _FOLDED_HIDDEN)
         self.last = nn.Linear(_FOLDED_HIDDEN, self.outputs)

@@ -41,14 +41,15 @@ _NAMED = 5  # galaxies named in a sentence
 def label_loss(outputs: Tensor, log_sigma: Tensor | None, labels: Tensor) -> Tensor:
     """Return how far outputs (galaxy, 4) before the hard tanh are from their labels, a scalar.
 
-    Without sigmas the smooth L1 distance. With them the negative log-likelihood of normal errors, each term times its own sigma
-    (Seitzer+2022, beta = 1/2), so that what can be known well neither drowns nor is drowned by what cannot.
+    Without sigmas the smooth L1 distance. With them the negative log-likelihood of normal errors; its gradient has each term times its
+    own sigma (Seitzer+2022, beta = 1/2), so that what can be known well neither drowns nor is drowned by what cannot.
     """
     if log_sigma is None:
         weights = outputs.new_tensor(_LABEL_WEIGHTS)
         return (nn.functional.smooth_l1_loss(outputs, labels, beta=_LABEL_BETA, reduction="none") * weights).mean()
     unlikelihood = ((outputs - labels) / log_sigma.exp()).square() / 2 + log_sigma
-    return (unlikelihood * log_sigma.detach().exp()).mean()
+    weighted = (unlikelihood * log_sigma.detach().exp()).mean()
+    return weighted + (unlikelihood.mean() - weighted).detach()
 
 
 def _synthetic_loss(model: DiscAutoencoder, discs: SyntheticDiscs) -> Tensor:
@@ -75,7 +76,7 @@ def fit_synthetic(
 ) -> pd.DataFrame:
     """Train on the labels of an endless synthetic stream, Adam with a one-cycle learning rate; return the history.
 
-    ``generator`` (cpu) draws the discs; dropout uses torch's own randomness. ``unfinished`` keeps the state: with one of this very
+    ``generator`` draws the discs; dropout uses torch's own randomness. ``unfinished`` keeps the state: with one of this very
     training the model goes on from there. Raises `ModelError` where the loss is not finite.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
@@ -244,7 +245,7 @@ def fit_stamps(
     Adam, the learning rate times ``decay`` every ``decay_every`` epochs. With ``early_stop`` epochs without a better loss (of the
     validation where there is one) it ends, and the model has the weights of the best epoch. With ``rehearse`` every batch is joined
     by labelled synthetic discs; where ``templates`` (one for each of ``stamps``) are given, every other time by discs like its own
-    galaxies. ``generator`` (cpu) shuffles and draws these discs; dropout uses torch's own randomness. ``unfinished`` keeps the state:
+    galaxies. ``generator`` shuffles and draws these discs; dropout uses torch's own randomness. ``unfinished`` keeps the state:
     with one of this very training the model goes on from there. Raises `ModelError` naming the galaxy whose loss is not finite.
     """
     network = model.network
@@ -268,7 +269,7 @@ def fit_stamps(
                 log.info("network: no better loss since epoch %d: stopped at %d", best_epoch, epoch - 1)
                 break
             model.train()
-            order = torch.randperm(len(stamps), generator=generator)
+            order = torch.randperm(len(stamps), generator=generator, device=generator.device)
             losses = _epoch(model, optimizer, stamps, order.to(model.device), size, generator, rehearsal, templates, loss_of)
             rate = schedule.get_last_lr()[0]
             schedule.step()

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from astropy.io import fits
+from torch import Tensor
 
 from tullyflow import __version__
 from tullyflow.conventions import HALF_WIDTH, R_E_PER_SCALE_LENGTH
@@ -15,22 +16,24 @@ from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
 from tullyflow.maps.shards import Shard, read_shard
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters, scale_to_data
-from tullyflow.network.batch import Stamps, resolve_device, stamps_of_shards
+from tullyflow.network.batch import Stamps, resolve_device, seeded_generator, stamps_of_shards
 from tullyflow.network.calibration import Calibration, mean_and_scatter
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
 from tullyflow.network.velocities import calibrated_samples, rotation_curve, velocity_at
-from tullyflow.settings import Settings
+from tullyflow.settings import Network, Settings
 from tullyflow.tables import KINEMATICS, PARAMETERS, TARGETS, VELOCITIES, conform, read_table, whole_file, write_table
 
 __all__ = ["Inferred", "Posterior", "infer", "infer_shard", "reconstruct", "sample_posterior"]
 
 log = logging.getLogger("tullyflow")
 
-_CHUNK = 64
+_CHUNK, _CHUNK_GPU = 64, 4096  # galaxies at a time: what stays in a cpu's caches, what keeps a GPU busy
 _AT_BOUND = 0.005  # of the range, as the network scales it
 _CURVE_POINTS = 32
 _ERROR_SAMPLES = 400  # of the calibrated errors, for those of derived velocities
 _PAPER_NORM = 500.0  # km/s: what the thesis scales velocity maps by, whatever the network's own norm
+_UNRESOLVED = 0.5  # beams: a turnover radius below it is not seen
+_BEAM_MARGIN = 1.02  # of the trained range
 _BOUND_FLAGS = (GALAXY.AT_BOUND_INCLINATION, GALAXY.AT_BOUND_R_SCALE, GALAXY.AT_BOUND_R_TURN, GALAXY.AT_BOUND_V_MAX)
 
 
@@ -74,8 +77,9 @@ def sample_posterior(
     """
     empty = np.empty((0, 4))
     drawn, errors, correlations, bounds = [np.empty((samples, 0, 4))], [empty], [np.empty(0)], [empty.astype(bool)]
-    for start in range(0, len(stamps), _CHUNK):
-        part = stamps.select(slice(start, start + _CHUNK)).to(model.device)
+    chunk = _CHUNK if model.device.type == "cpu" else _CHUNK_GPU
+    for start in range(0, len(stamps), chunk):
+        part = stamps.select(slice(start, start + chunk)).to(model.device)
         sampled = model.sample(part, samples, generator)
         parameters = sampled.parameters.stack().double()
         outputs = model.outputs_of(DiscParameters(*parameters.mean(dim=0).unbind(-1)), part.norm)
@@ -101,9 +105,10 @@ def reconstruct(model: DiscAutoencoder, stamps: Stamps, parameters: np.ndarray) 
     """
     network = model.network
     kept: dict[str, list[np.ndarray]] = {name: [] for name in Reconstruction.__dataclass_fields__}
-    for start in range(0, len(stamps), _CHUNK):
-        part = stamps.select(slice(start, start + _CHUNK)).to(model.device)
-        values = torch.as_tensor(parameters[start : start + _CHUNK], dtype=part.norm.dtype, device=model.device)
+    chunk = _CHUNK if model.device.type == "cpu" else _CHUNK_GPU
+    for start in range(0, len(stamps), chunk):
+        part = stamps.select(slice(start, start + chunk)).to(model.device)
+        values = torch.as_tensor(parameters[start : start + chunk], dtype=part.norm.dtype, device=model.device)
         maps = model.decode(DiscParameters(*values.unbind(-1)), part.beam)
         intensity = scale_to_data(maps.intensity, part) if network.intensity_scale == "fit" else maps.intensity
         pixels = part.valid.sum((1, 2)).clamp(min=1)
@@ -206,7 +211,7 @@ def _tabulate(
 ) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
     """Return the columns of usable galaxies, and the arrays of `Inferred`."""
     model = checkpoint.model.eval()
-    posterior = sample_posterior(model, stamps, checkpoint.calibration, samples, torch.Generator(model.device).manual_seed(seed))
+    posterior = sample_posterior(model, stamps, checkpoint.calibration, samples, seeded_generator(seed, model.device))
     generator = np.random.default_rng(seed)
     to_arcsec = np.ones((len(stamps), 4))
     to_arcsec[:, 1:3] = (HALF_WIDTH * galaxies["stamp_scale_arcsec"].to_numpy(float))[:, None]
@@ -241,6 +246,21 @@ def _tabulate(
     return columns, (fit.intensity, fit.velocity, radii, rotation_curve(radii, used.samples), used.samples)
 
 
+def _peak_snr(stamps: Stamps) -> Tensor:
+    """Return the S/N of each intensity map in its brightest valid pixel, (galaxy,)."""
+    brightest = torch.where(stamps.valid, stamps.intensity, -torch.inf).flatten(1).argmax(dim=1, keepdim=True)
+    return 1 / stamps.intensity_err.flatten(1).gather(1, brightest).squeeze(1)
+
+
+def _flags_of_range(stamps: Stamps, r_turn: np.ndarray, network: Network) -> np.ndarray:
+    """Return the flags (galaxy,) of beams and noise that no synthetic disc had, and of turnover radii (half-widths) within the beam."""
+    stream, flags = network.stream, np.zeros(len(stamps), np.int64)
+    if network.initial_weights == "synthetic":
+        outside = (stamps.beam > _BEAM_MARGIN * stream.beam[1]) | (_peak_snr(stamps) < stream.snr[0])
+        flags |= np.where(outside.cpu().numpy(), GALAXY.OUTSIDE_TRAINING, 0)
+    return flags | np.where(r_turn * HALF_WIDTH < _UNRESOLVED * stamps.beam.cpu().numpy(), GALAXY.UNRESOLVED_TURNOVER, 0)
+
+
 def infer_shard(shard: Shard, targets: pd.DataFrame, checkpoint: Checkpoint, settings: Settings) -> Inferred:
     """Infer every galaxy of a shard; ``targets`` are its rows of ``tables.TARGETS``, in order.
 
@@ -262,6 +282,8 @@ def infer_shard(shard: Shard, targets: pd.DataFrame, checkpoint: Checkpoint, set
     for k, (name, flag) in enumerate(zip(PARAMETERS, _BOUND_FLAGS, strict=True)):
         photometric = (table["inclination_kind"] == "photometric").to_numpy() & (k < 2)
         flags = flags | np.where(table[f"{name}_at_bound"].eq(True).to_numpy() & ~photometric, flag, 0)
+    r_turn = columns["r_turn_arcsec"] / (HALF_WIDTH * galaxies["stamp_scale_arcsec"].to_numpy(float)[chosen])
+    flags[chosen] |= _flags_of_range(stamps, r_turn, settings.network)
     table["flags"], table["messages"] = flags, messages
 
     def among_all(values: np.ndarray, axis: int = 0) -> np.ndarray:

@@ -23,7 +23,7 @@ from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
 from tullyflow.maps.shards import read_shard
 from tullyflow.network.autoencoder import DiscAutoencoder
-from tullyflow.network.batch import MIN_PIXELS, UNTRAINABLE, Stamps, resolve_device, stamps_of_shards
+from tullyflow.network.batch import MIN_PIXELS, UNTRAINABLE, Stamps, resolve_device, seeded_generator, stamps_of_shards
 from tullyflow.network.calibration import Calibration, calibrate, identity
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tullyflow.network.fitting import HISTORY, fit_stamps, fit_synthetic
@@ -78,7 +78,7 @@ def _calibrate(
     ``survey`` holds stamps and their rows of ``tables.GALAXIES``.
     """
     model.eval()
-    generator = torch.Generator().manual_seed(settings.seed + _CALIBRATION_SEED)
+    generator = seeded_generator(settings.seed + _CALIBRATION_SEED, model.device)
     batches = -(-_CALIBRATION_DISCS // _CALIBRATION_BATCH)
 
     def said(calibration: Calibration, kind: str, was: str) -> Calibration:
@@ -91,7 +91,7 @@ def _calibrate(
 
     if broad is None:
         discs = islice(stream_discs(_CALIBRATION_BATCH, model, generator), batches)
-        broad = said(calibrate(model, discs, generator), "synthetic", "the dropout scatter alone")
+        broad = said(calibrate(model, discs, generator), "synthetic", "dropout scatter and stated sigmas as they are")
     if survey is None:
         return broad
     stamps = survey[0]
@@ -117,7 +117,7 @@ def pretrain(settings: Settings, out_dir: str | Path) -> None:
     network, device, out_dir = settings.network, resolve_device(settings.device), Path(out_dir)
     with _seeded(settings.seed, device):
         model = new_model(settings, device)
-        generator = torch.Generator().manual_seed(settings.seed)
+        generator = seeded_generator(settings.seed, device)
         unfinished = Unfinished(out_dir, identity_of("pretrain", settings, model))
         rate = network.synthetic_learning_rate
         history = fit_synthetic(model, network.synthetic_steps, network.synthetic_batch, rate, generator, unfinished)
@@ -126,7 +126,7 @@ def pretrain(settings: Settings, out_dir: str | Path) -> None:
 
 def _split(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return indices to train on and to hold out: a tenth, of 50 galaxies or more."""
-    order = torch.randperm(n, generator=generator)
+    order = torch.randperm(n, generator=generator, device=generator.device).cpu()
     held = int(n * _VALIDATION_SHARE) if n >= _VALIDATION_FROM else 0
     return order[held:].sort().values, order[:held].sort().values
 
@@ -171,7 +171,7 @@ def train(maps_paths: Sequence[str | Path], initial_dir: str | Path | None, sett
             _write(replace(start, calibration=calibration, trained_on=()), settings, out_dir, pd.DataFrame(columns=HISTORY))
             return
         names = table["galaxy"].astype(str).to_numpy()
-        generator = torch.Generator().manual_seed(settings.seed)
+        generator = seeded_generator(settings.seed, device)
         fit, held = _split(len(names), generator)
         if len(fit) < network.batch_size:
             log.info("network: %d galaxies, fewer than a batch of %d: one step per epoch", len(fit), network.batch_size)
