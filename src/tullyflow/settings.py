@@ -366,6 +366,18 @@ def select_sections(settings: Settings, *names: str, release: str | None = None)
     return json.dumps(chosen, sort_keys=True)
 
 
+def _rows(model: type[BaseModel], above: str = "") -> list[str]:
+    """Return a table row for every key of a section; those of a section within it follow as ``section.key``."""
+    rows = []
+    for key, field in model.model_fields.items():
+        value = field.get_default(call_default_factory=True)
+        if isinstance(value, BaseModel):
+            rows += [f"| `{above}{key}` | section | {field.description} |", *_rows(type(value), f"{key}.")]
+        else:
+            rows.append(f"| `{above}{key}` | `{json.dumps(value)}` | {field.description} |")
+    return rows
+
+
 def manual() -> str:
     """Return the Markdown tables of every key, type, default and description (the page config/README.md)."""
     top, sections = ["| key | default | what it is |", "| --- | --- | --- |"], []
@@ -376,10 +388,5 @@ def manual() -> str:
         shown = "section" if isinstance(default, BaseModel) else f"`{json.dumps(default)}`"
         top.append(f"| `{name}` | {shown} | {info.description} |")
         if model is not None:
-            rows = [f"\n### {name}: {info.description}\n", "| key | default | what it is |", "| --- | --- | --- |"]
-            for key, field in model.model_fields.items():
-                value = field.get_default(call_default_factory=True)
-                value = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-                rows.append(f"| `{key}` | `{json.dumps(value)}` | {field.description} |")
-            sections += rows
+            sections += [f"\n### {name}: {info.description}\n", "| key | default | what it is |", "| --- | --- | --- |", *_rows(model)]
     return "\n".join([*top, *sections])
