@@ -2,7 +2,7 @@
 
     python benchmarks/published.py cubes --mirror MIRROR      HI cubes, ALMA and CARMA CO maps, through the survey 'local'
     python benchmarks/published.py sample --mirror MIRROR     eleven MaNGA and SAMI galaxies (config/real_sample.yaml)
-    python benchmarks/published.py fields --truth CSV         kinematic position angles of a finished run of velocity fields
+    python benchmarks/published.py fields --truth CSV         a finished run "fields" of velocity fields: position angles, reconstruction, bounds
 
 MIRROR is a folder laid out like the archives, TRUTH a table of published position angles. Nothing of them is shipped.
 """
@@ -18,6 +18,7 @@ from astropy.io import fits
 from record import keep
 
 from tullyflow import tables
+from tullyflow.flags import GALAXY
 
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
@@ -63,7 +64,7 @@ def cubes(mirror: Path) -> None:
         rows.append({"galaxy": name, "cube": mirror / "hi_cubes" / f"{name}.fits", "ra_deg": ra, "dec_deg": dec})
     pd.DataFrame(rows).to_csv(folder / "galaxies.csv", index=False)
     run("--configfile", "config/local.yaml", "--config", f"catalogue={folder / 'galaxies.csv'}", "run=cubes",
-        "network={synthetic_steps: 12000, adapt: false}", "maps={snr_min: 3}")  # fmt: skip
+        "network={adapt: false}", "maps={snr_min: 3}")  # fmt: skip
     found = sample_of("cubes").set_index("galaxy")
     published = {  # V sin i km/s and its error, where it is from; PA deg, v_sys km/s
         "NGC_2903": (184.6 * np.sin(np.radians(66)), 5.6, "SPARC V_flat 184.6 x sin 66 deg", 204.3, 555.6),
@@ -128,6 +129,17 @@ def fields(truth: Path) -> None:
             "median |dPA| deg": round(float(np.median(off)), 2),
             "within 10 deg, %": round(100 * float(np.mean(off < 10)), 1),
             "used": int(part.used.sum()),
+        }
+    inferred = joined[joined.n_pixels > 0]
+    for label, part in (("inferred", inferred), ("inferred, clean", inferred[inferred.halpha_qual == 2])):
+        over_v = part.reconstruction_velocity_kms / part.v_max_sini_kms
+        figures[label] = {
+            "galaxies": len(part),
+            "rms residual km/s (16, 50, 84 %)": [round(float(v), 1) for v in np.percentile(part.reconstruction_velocity_kms, (16, 50, 84))],
+            "over V_max sin i, median": round(float(over_v.median()), 3),
+            "chi2 per pixel, median": round(float(part.chi2_velocity.median()), 2),
+            "at a bound": {name: int(part[f"{name}_at_bound"].sum()) for name in tables.PARAMETERS},
+            "flags": {f.name: int((part.flags & f.mask > 0).sum()) for f in GALAXY if f.name in ("OUTSIDE_TRAINING", "UNRESOLVED_TURNOVER")},
         }
     keep("published_fields", figures)
 
