@@ -26,6 +26,7 @@ LABELS = {
     "v_max_sini": "asymptotic V sin i (km/s)",
 }
 TRAINED_ON = {"folded": "told the beam, trained on 0.8-8.5 pixels", "dawson2021": "not told, trained on 2.1 pixels"}
+BEAM_COLOURS = ("black", "sky", "blue", "green", "orange", "vermilion", "purple")
 SHORT = {"inclination_deg": "i (deg)", "r_scale": "r_scale", "r_turn": "r_turn", "v_max_sini": "V sin i (km/s)"}
 
 
@@ -52,7 +53,7 @@ def truth_against_found(tables: dict[str, pd.DataFrame], beam: float):
             below.set_ylabel("found - true")
             if row == 1:
                 below.set_xlabel(f"true {label}")
-    figure.suptitle(f"2,000 KinMS galaxies, none cut (grey: r_turn along the minor axis < 1.5 beams, {cut.mean():.0%})")
+    figure.suptitle(f"{len(cut):,} KinMS galaxies, none cut (grey: r_turn along the minor axis < 1.5 beams, {cut.mean():.0%})")
     return figure
 
 
@@ -64,7 +65,7 @@ def _running(x: np.ndarray, size: np.ndarray, edges: np.ndarray) -> tuple[np.nda
 
 
 def errors(tables: dict[str, pd.DataFrame], beam: float):
-    figure = new_figure(12.5, 6)
+    figure = new_figure(12.5, 6.3)
     axes = figure.subplots(2, 4)
     for network, table in tables.items():
         off = deviations(table).abs()
@@ -76,19 +77,19 @@ def errors(tables: dict[str, pd.DataFrame], beam: float):
             for column, name in enumerate(LABELS):
                 at, (mean, median, high) = _running(x, off[name].to_numpy(), edges)
                 ax = axes[row, column]
-                ax.plot(at, mean, color=NETWORKS[network], label=f"{network}, mean")
+                ax.plot(at, mean, color=NETWORKS[network], label=f"{network}: mean")
                 ax.plot(at, median, color=NETWORKS[network], ls=":", label="median")
                 ax.fill_between(at, median, high, color=NETWORKS[network], alpha=0.15, lw=0, label="to the 90th percentile")
     for row, label in enumerate(("true inclination (deg)", "r_turn cos i (beams)")):
         for column, name in enumerate(LABELS):
             ax = axes[row, column]
-            ax.axhline(PAPER[name], color="black", lw=0.8, ls="--", label="mean of the paper, cut")
+            ax.axhline(PAPER[name], color="black", lw=0.8, ls="--", label="the paper's mean, cut")
             ax.axhline(WANTED[name], color="black", lw=0.8, ls=":", label="wanted of folded")
             ax.set(yscale="log", xlabel=label, ylabel=f"|found - true| {SHORT[name]}")
             if row == 1:
                 ax.axvline(1.5, color=EXCLUDED, lw=0.8)
                 ax.set_xscale("log")
-    axes[0, 0].legend(fontsize=6.5)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncol=8)
     return figure
 
 
@@ -102,7 +103,7 @@ def beam_figure(tables: dict[str, pd.DataFrame]):
             some = table[table["beam"] == beam]
             off, which = (some["r_scale"] - some["r_scale_true"]).to_numpy(), np.digitize(some["r_scale_true"], edges) - 1
             low, middle, high = np.array([np.percentile(off[which == j], (16, 50, 84)) for j in range(len(edges) - 1)]).T
-            colour = list(OKABE_ITO.values())[k]
+            colour = OKABE_ITO[BEAM_COLOURS[k]]
             at = (edges[1:] + edges[:-1]) / 2 + (k - len(beams) / 2) * 0.002
             ax.errorbar(at, middle, (middle - low, high - middle), fmt="o-", ms=3, color=colour, lw=1, label=f"{beam:.1f}")
         ax.axhline(0, color="black", lw=0.8, ls="--")
