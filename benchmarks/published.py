@@ -2,7 +2,7 @@
 
     python benchmarks/published.py cubes --mirror MIRROR      HI cubes, ALMA and CARMA CO maps, through the survey 'local'
     python benchmarks/published.py sample --mirror MIRROR     eleven MaNGA and SAMI galaxies (config/real_sample.yaml)
-    python benchmarks/published.py fields --truth CSV         a finished run "fields" of velocity fields: position angles, reconstruction, bounds
+    python benchmarks/published.py fields --truth CSV         a finished run of velocity fields: angles, residuals, bounds
 
 MIRROR is a folder laid out like the archives, TRUTH a table of published position angles. Nothing of them is shipped.
 """
@@ -139,7 +139,7 @@ def fields(truth: Path) -> None:
             "over V_max sin i, median": round(float(over_v.median()), 3),
             "chi2 per pixel, median": round(float(part.chi2_velocity.median()), 2),
             "at a bound": {name: int(part[f"{name}_at_bound"].sum()) for name in tables.PARAMETERS},
-            "flags": {f.name: int((part.flags & f.mask > 0).sum()) for f in GALAXY if f.name in ("OUTSIDE_TRAINING", "UNRESOLVED_TURNOVER")},
+            "flags": {name: int((part.flags & getattr(GALAXY, name) > 0).sum()) for name in ("OUTSIDE_TRAINING", "UNRESOLVED_TURNOVER")},
         }
     keep("published_fields", figures)
 
