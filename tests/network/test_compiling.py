@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tullyflow.errors import ModelError
-from tullyflow.network import compiling
+from tullyflow.network import allocator, compiling
 from tullyflow.network.autoencoder import DiscAutoencoder
 from tullyflow.network.fitting import fit_stamps, fit_synthetic
 from tullyflow.network.synthetic import draw_discs
@@ -87,3 +87,23 @@ def test_freed_memory_is_kept():
     if kept == "False":
         pytest.skip("this C library has no mallopt")
     assert int(after) < int(before) / 10
+
+
+@pytest.mark.parametrize(("largest", "kept"), [(2**31 - 1, True), (32 * 2**20, True), (0, False)])
+def test_older_c_libraries_keep_what_they_allow(monkeypatch, largest, kept):
+    """glibc before 2.35 refuses mmap thresholds above 32 MiB; the trim threshold alone would do harm."""
+    done = {}
+
+    class Library:
+        gnu_get_libc_version = None
+
+        @staticmethod
+        def mallopt(option, size):
+            if option == -3 and size > largest:
+                return 0
+            done[option] = size
+            return 1
+
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: Library)
+    assert allocator.keep_freed_memory() is kept
+    assert done == ({-3: largest, -1: 2**31 - 1} if kept else {})

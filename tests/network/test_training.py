@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 from tullyflow.errors import ModelError
+from tullyflow.network import fitting
 from tullyflow.network.autoencoder import map_loss
 from tullyflow.network.checkpoint import load_checkpoint
 from tullyflow.network.fitting import fit_stamps, fit_synthetic
 from tullyflow.network.synthetic import draw_discs
-from tullyflow.network.training import new_model, train
+from tullyflow.network.training import _templates, new_model, train
 
 CPU = torch.device("cpu")
 
@@ -92,6 +93,34 @@ def test_errors_are_calibrated_on_discs_like_the_surveys(changed, write_shard, t
     card, initial = (json.loads((d / "model.json").read_text()) for d in (tmp_path, trained_dir))
     assert (card["calibration"]["source"], initial["calibration"]["source"]) == ("survey", "synthetic")
     assert card["calibration"]["discs"] == 300 and all(0.5 < c < 0.85 for c in card["calibration"]["coverage_after"])
+
+
+def templates(model, n):
+    stamps = draw_discs(n, model, torch.Generator().manual_seed(3)).stamps
+    return stamps, _templates(model, stamps, pd.DataFrame({"pixel_scale_arcsec": 0.5, "stamp_scale_arcsec": 0.5, "flags": [0] * n}))
+
+
+def test_discs_like_a_surveys_lie_about_what_is_found_without_dropout(model):
+    stamps, found = templates(model.train(), 4)
+    with torch.no_grad():
+        expected = model.parameters_of(model.eval().encode(stamps), stamps.norm).stack()
+    assert torch.equal(found.parameters.stack(), expected)
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(4, ["all", "like", "all", "like"]), (2, ["all", "like", "like", "all"])])
+def test_rehearsal_takes_turns_in_surveys_of_one_batch_too(changed, model, monkeypatch, batch, expected):
+    rehearsed = []
+
+    def noted(kind, draw):
+        return lambda *arguments: rehearsed.append(kind) or draw(*arguments)
+
+    for kind, name in (("all", "draw_discs"), ("like", "draw_like")):
+        monkeypatch.setattr(fitting, name, noted(kind, getattr(fitting, name)))
+    model.network = changed(epochs=4 * batch // 4, batch_size=batch).network
+    stamps, own = templates(model, 4)
+    nothing, generator = stamps.select(slice(0, 0)), torch.Generator().manual_seed(1)
+    fit_stamps(model, stamps, names(4), nothing, [], generator, rehearse=True, templates=own)
+    assert rehearsed == expected
 
 
 def test_without_a_stamp_and_without_adaptation_the_weights_are_handed_on(changed, write_shard, trained_dir, tmp_path):

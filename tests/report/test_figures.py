@@ -164,7 +164,8 @@ def test_training_curves_are_read_from_epochs_or_steps(finished_run, tmp_path):
     assert plot_training(read_history(tmp_path / "steps.csv"), "Synthetic discs").axes[-1].get_xlabel() == "step"
     (tmp_path / "steps.csv").write_text("step,loss,learning_rate\n10,0.5,0.001\n20,-0.2,0.0005\n")
     likelihood = plot_training(read_history(tmp_path / "steps.csv"), "Synthetic discs").axes[0]
-    assert likelihood.get_yscale() == "linear" and likelihood.lines[0].get_ydata().tolist() == [0.5, -0.2]
+    assert (likelihood.get_yscale(), likelihood.get_ylabel()) == ("linear", "- ln likelihood")
+    assert likelihood.lines[0].get_ydata().tolist() == [0.5, -0.2]
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ModelError, match="no columns epoch"):
         read_history(tmp_path / "other.csv")

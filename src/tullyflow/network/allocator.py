@@ -12,6 +12,7 @@ log = logging.getLogger("tullyflow")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _NEVER = 2**31 - 1  # bytes; the largest int
+_LARGEST_ALLOWED = 32 * 2**20  # of the mmap threshold before glibc 2.35; larger ones are refused there
 
 
 def keep_freed_memory() -> bool:
@@ -23,7 +24,9 @@ def keep_freed_memory() -> bool:
     try:
         libc = ctypes.CDLL(None)
         libc.gnu_get_libc_version  # noqa: B018 (an AttributeError on musl, macOS and Windows)
-        kept = all([libc.mallopt(option, _NEVER) for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD)])
+        # the trim threshold second: set alone it would hold the mmap threshold at its 128 kB, which otherwise grows
+        kept = any(libc.mallopt(_M_MMAP_THRESHOLD, size) for size in (_NEVER, _LARGEST_ALLOWED))
+        kept = kept and bool(libc.mallopt(_M_TRIM_THRESHOLD, _NEVER))
     except (AttributeError, OSError, TypeError):  # TypeError: CDLL(None) on Windows
         return False
     log.debug("network: freed memory is kept for the next step: %s", kept)

@@ -1,8 +1,8 @@
 """The semantic autoencoder: an encoder reads four disc parameters, the disc model draws the maps back (Dawson+2021 section 2).
 
-As in the code published with the paper, and always here, the velocity's loss does not reach inclination and scale length: those are
-learnt from the intensity alone (and, of synthetic discs, from their labels), and a wrong rotation curve cannot buy a better
-velocity map with a wrong inclination.
+As in the code published with the paper, and always here, the velocity's loss does not reach the outputs inclination and scale length:
+without labels the intensity alone teaches those, and a wrong rotation curve cannot buy a better velocity map with a wrong inclination.
+What the folded encoder shares between its outputs learns from both.
 """
 
 import math

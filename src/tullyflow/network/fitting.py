@@ -200,10 +200,12 @@ def _epoch(
     rehearsal: float,
     templates: Templates | None,
     whole_batch: Callable[..., Tensor],
+    turn: int = 0,
 ) -> list[Tensor]:
     """Take the steps of one epoch; return the losses of each batch, (2, galaxy). ``size`` is halved where memory runs out.
 
-    With ``templates`` every other batch is rehearsed with discs like its own galaxies instead of discs of all kinds.
+    With ``templates`` every other batch is rehearsed with discs like its own galaxies instead of discs of all kinds: in epochs of odd
+    ``turn`` the first, the third and so on, in even ones those between, so that a survey of one batch has its turns too.
     ``whole_batch`` is `_loss_of` for batches of that size, compiled or not; the last one of an epoch may be smaller.
     """
     losses, start = [], 0
@@ -215,7 +217,7 @@ def _epoch(
             batch = loss_of(model, stamps.select(chosen))
             loss = batch.mean(dim=1).sum()
             if rehearsal > 0:
-                own = templates is not None and len(losses) % 2 == 1
+                own = templates is not None and (turn + len(losses)) % 2 == 1
                 discs = draw_like(templates.select(chosen), model, generator) if own else draw_discs(size.size, model, generator)
                 labelled = _synthetic_loss(model, discs)
                 loss = loss + rehearsal * loss.detach() * labelled  # the labels' gradient is of order one
@@ -270,7 +272,7 @@ def fit_stamps(
                 break
             model.train()
             order = torch.randperm(len(stamps), generator=generator, device=generator.device)
-            losses = _epoch(model, optimizer, stamps, order.to(model.device), size, generator, rehearsal, templates, loss_of)
+            losses = _epoch(model, optimizer, stamps, order.to(model.device), size, generator, rehearsal, templates, loss_of, epoch - 1)
             rate = schedule.get_last_lr()[0]
             schedule.step()
             intensity, velocity = _mean_loss(losses, [names[i] for i in order.tolist()])

@@ -24,7 +24,10 @@ class _Pool(torch.autograd.Function):
 
 
 class PoolOfTwo(nn.Module):
-    """Halve maps (galaxy, channel, y, x) by the largest of each 2 x 2 pixels: `torch.nn.MaxPool2d(2)` with a third of its memory."""
+    """Halve maps (galaxy, channel, y, x) by the largest of each 2 x 2 pixels: `torch.nn.MaxPool2d(2)` with a third of its memory.
+
+    Off the CPU and CUDA it is torch's own: MPS finds the maxima anew from the map in its backward pass.
+    """
 
     def forward(self, maps: Tensor) -> Tensor:
-        return _Pool.apply(maps)
+        return _Pool.apply(maps) if maps.device.type in ("cpu", "cuda") else nn.functional.max_pool2d(maps, 2)

@@ -61,7 +61,11 @@ def new_model(settings: Settings, device: torch.device) -> DiscAutoencoder:
 
 
 def _templates(model: DiscAutoencoder, stamps: Stamps, table: pd.DataFrame) -> Templates:
-    """Return the galaxies of ``table`` with the parameters the network finds for them; ``table`` has one row per stamp."""
+    """Return the galaxies of ``table`` with the parameters the network finds for them without dropout; ``table`` has one row per stamp.
+
+    The model is left in evaluation mode.
+    """
+    model.eval()
     pixel = (table["pixel_scale_arcsec"] / table["stamp_scale_arcsec"]).fillna(1.0).to_numpy(np.float32)
     smooth = (table["flags"].to_numpy(np.int64) & GALAXY.INTENSITY_FROM_PHOTOMETRY) != 0
     with torch.no_grad():

@@ -57,7 +57,7 @@ def plot_training(history: pd.DataFrame, title: str) -> Figure:
             values = history[column].where(likelihood | (history[column] > 0), np.nan)
             shown = values.notna()
             panels[0].plot(history[count][shown], values[shown], color=colour, linestyle=dashes, label=label, marker="." if few else None)
-        panels[0].set(ylabel="- ln likelihood, weighted" if likelihood else "loss", title=title)
+        panels[0].set(ylabel="- ln likelihood" if likelihood else "loss", title=title)
         if not likelihood:
             panels[0].set_yscale("log")
             panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
