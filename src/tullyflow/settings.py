@@ -138,7 +138,7 @@ class Ranges(_Section):
     inclination_deg: tuple[float, float] = Field((5.0, 90.0), description="deg")
     r_scale: tuple[float, float] = Field((0.05, 0.8), description="fraction of the stamp's half-width")
     r_turn: tuple[float, float] = Field((0.01, 1.0), description="fraction of the stamp's half-width")
-    v_max: tuple[float, float] = Field((0.5, 8.0), description="V_max sin i: km/s if velocity_norm is a number, else multiples of the map's norm")
+    v_max: tuple[float, float] = Field((0.12, 8.0), description="V_max sin i: km/s if velocity_norm is a number, else multiples of the map's norm")
 
 
 class Stream(_Section):
