@@ -33,7 +33,8 @@ from tullyflow.disc.profiles import Radial, exponential_intensity, rotation_velo
 from tullyflow.disc.projection import project_disc
 from tullyflow.network.batch import MIN_PIXELS, Stamps
 from tullyflow.network.checkpoint import Checkpoint
-from tullyflow.network.inference import reconstruct, sample_posterior
+from tullyflow.network.inference import sample_posterior
+from tullyflow.network.reconstruction import reconstruct
 
 SEED = 2026
 SAMPLES = 100

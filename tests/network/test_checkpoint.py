@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import pytest
@@ -42,11 +43,16 @@ def test_loaded_weights_give_the_same_outputs_twice(settings, weights):
         {"velocity_norm": 500},
         {"log_scale": False},
         {"beam_input": False},
+        {"dropout": 0.2},
         {"ranges": {"r_scale": [0.1, 0.35]}},
+        {"stream": {"beam": [0, 30]}},
     ],
 )
 def test_weights_of_other_settings_are_refused(changed, weights, change):
-    with pytest.raises(ModelError, match=f"network.{next(iter(change))} = "):
+    """The sentence names the first key that differs, and both values."""
+    (key, value), *_ = change.items()
+    key, value = (f"{key}.{next(iter(value))}", next(iter(value.values()))) if isinstance(value, dict) else (key, value)
+    with pytest.raises(ModelError, match=rf"network\.{key} = .*, the settings say {re.escape(str(value)[:2])}"):
         load_checkpoint(weights, changed(**change).network, CPU)
 
 

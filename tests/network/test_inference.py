@@ -11,8 +11,10 @@ from tullyflow.disc.profiles import rotation_velocity
 from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
 from tullyflow.network.checkpoint import load_checkpoint
-from tullyflow.network.inference import infer, reconstruct
+from tullyflow.network.inference import _flags_of_range, infer
+from tullyflow.network.reconstruction import reconstruct
 from tullyflow.network.velocities import calibrated_samples, rotation_curve, velocity_at
+from tullyflow.settings import Stream
 from tullyflow.tables import KINEMATICS, PARAMETERS, read_table
 
 DEAD, PHOTOMETRIC = 1, 3
@@ -165,20 +167,27 @@ def test_rotation_curve_bands_are_ordered_and_rise():
     assert (low < middle).all() and (middle < high).all() and (np.diff(middle) > 0).all()
 
 
-def test_beam_and_noise_outside_the_training_are_flagged(inferred, changed, trained_dir, tmp_path):
-    """Of the same galaxies those are flagged whose beam, or whose S/N at the peak, the network's stream has not held."""
-    _, maps, targets, before, discs = inferred
-    alive = np.arange(6) != DEAD
-    assert not (before["flags"] & GALAXY.OUTSIDE_TRAINING).any()
-    stamps = discs.stamps
-    beam = stamps.beam.numpy()
-    snr = np.array([1 / e[i == i.max()].item() for i, e in zip(stamps.intensity, stamps.intensity_err, strict=True)])
-    middle_beam, middle_snr = (float(np.median(x[alive])) for x in (beam, snr))
-    for stream, outside in (({"beam": [0, middle_beam]}, beam > 1.02 * middle_beam), ({"snr": [middle_snr, 1e6]}, snr < middle_snr)):
-        infer(maps, targets, trained_dir, changed(stream=stream), tmp_path / "kinematics.parquet", tmp_path / "models.fits")
-        flags = read_table(tmp_path / "kinematics.parquet", KINEMATICS)["flags"].to_numpy()
-        assert ((flags & GALAXY.OUTSIDE_TRAINING) > 0).tolist() == (outside & alive).tolist()
-        assert 0 < (outside & alive).sum() < alive.sum()
+def test_beam_noise_and_axis_outside_the_training_are_flagged(settings, inferred):
+    """Of the same galaxies those are flagged whose beam, noise at the peak or error of the axis no disc of the stream had."""
+    table, stamps = inferred[3], inferred[4].stamps
+    assert not (table["flags"] & GALAXY.OUTSIDE_TRAINING).any()
+    brightest = stamps.intensity == stamps.intensity.amax((1, 2), keepdim=True)
+    beam, snr, err = stamps.beam.numpy(), 1 / stamps.intensity_err[brightest].numpy(), stamps.velocity_err[brightest].numpy()
+    pa_err = np.array([0.5, 1, 2, 4, 8, np.nan])
+    cases = {
+        "beam": ((0, float(np.median(beam))), beam > 1.02 * np.median(beam)),
+        "snr": ((float(np.median(snr)), 1e6), snr < np.median(snr) / 1.02),
+        "velocity_err": ((0.1, float(np.median(err))), err > 1.02 * np.median(err)),
+        "pa_err": (1.0, np.array([False, False, False, True, True, False])),
+    }
+    wide = {"beam": (0, 99), "snr": (1e-3, 1e6), "velocity_err": (0.1, 1e3), "pa_err": 99.0}
+    for key, (value, expected) in cases.items():
+        network = settings.network.model_copy(update={"stream": Stream(**(wide | {key: value}))})
+        flags = _flags_of_range(stamps, pa_err, np.full(6, 0.9), network)
+        assert ((flags & GALAXY.OUTSIDE_TRAINING) > 0).tolist() == expected.tolist(), key
+        assert 0 < expected.sum() < 6
+    sharp = settings.network.model_copy(update={"stream": Stream(**(wide | {"beam": (2.0, 99.0), "no_beam": 0}))})
+    assert ((_flags_of_range(stamps, pa_err, np.full(6, 0.9), sharp) & GALAXY.OUTSIDE_TRAINING) > 0).tolist() == (beam < 2 / 1.02).tolist()
 
 
 def test_turnover_inside_the_beam_is_flagged(inferred):

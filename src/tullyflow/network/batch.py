@@ -58,13 +58,13 @@ def percentile_norm(velocity: Tensor, valid: Tensor, fraction: float = _PERCENTI
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the torch device of the setting ``device``; ``auto`` prefers cuda, then mps, then cpu.
+    """Return the torch device of the setting ``device``; ``auto`` is cuda where there is one, else cpu.
 
     Raises `ModelError` where the device asked for is not on this machine.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+        return torch.device("cuda" if cuda else "cpu")
     device = torch.device(name)
     no_cuda = not cuda or (device.index or 0) >= torch.cuda.device_count()
     if (device.type == "cuda" and no_cuda) or (device.type == "mps" and not mps):

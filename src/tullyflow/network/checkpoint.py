@@ -20,7 +20,7 @@ from tullyflow.tables import whole_file
 __all__ = ["Checkpoint", "load_checkpoint", "read_card", "save_checkpoint"]
 
 _FORMAT = "tullyflow network 3"
-_FIXED = ("architecture", "ranges", "log_scale", "velocity_norm", "beam_input")  # what weights learnt cannot be changed after
+_FIXED = ("architecture", "ranges", "stream", "log_scale", "velocity_norm", "beam_input", "dropout")  # what weights learnt stays
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,15 @@ def read_card(path: Path) -> dict:
     return card
 
 
+def _first_difference(name: str, trained: object, wanted: object) -> tuple[str, object, object]:
+    """Return the name and both values of the first key in which two settings differ; the settings themselves where they are no sections."""
+    if isinstance(trained, dict) and isinstance(wanted, dict):
+        for key in wanted:
+            if trained.get(key) != wanted[key]:
+                return f"{name}.{key}", trained.get(key), wanted[key]
+    return name, trained, wanted
+
+
 def load_checkpoint(weights_dir: str | Path, network: Network, device: torch.device) -> Checkpoint:
     """Read weights made with the same architecture, ranges and norm as ``network``; the rest of ``network`` is taken as it is.
 
@@ -84,10 +93,11 @@ def load_checkpoint(weights_dir: str | Path, network: Network, device: torch.dev
     card = read_card(weights_dir / "model.json")
     asked = network.model_dump(mode="json")
     for key in _FIXED:
-        if card["network"].get(key) != asked[key]:
+        name, trained, wanted = _first_difference(f"network.{key}", card["network"].get(key), asked[key])
+        if trained != wanted:
             raise ModelError(
-                f"{weights_dir}: these weights were trained with network.{key} = {card['network'].get(key)!r}, "
-                f"the settings say {asked[key]!r}; use the same, or train again."
+                f"{weights_dir}: these weights were trained with {name} = {trained!r}, "
+                f"the settings say {wanted!r}; use the same, or train again."
             )
     weights = weights_dir / "weights.safetensors"
     if not weights.is_file():

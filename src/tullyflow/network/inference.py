@@ -8,32 +8,32 @@ import numpy as np
 import pandas as pd
 import torch
 from astropy.io import fits
-from torch import Tensor
 
 from tullyflow import __version__
 from tullyflow.conventions import HALF_WIDTH, R_E_PER_SCALE_LENGTH
 from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
 from tullyflow.maps.shards import Shard, read_shard
-from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters, scale_to_data
+from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
 from tullyflow.network.batch import Stamps, resolve_device, seeded_generator, stamps_of_shards
 from tullyflow.network.calibration import Calibration, mean_and_scatter
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
+from tullyflow.network.memory import galaxies_at_a_time
+from tullyflow.network.reconstruction import reconstruct
 from tullyflow.network.velocities import calibrated_samples, rotation_curve, velocity_at
 from tullyflow.settings import Network, Settings
 from tullyflow.tables import KINEMATICS, PARAMETERS, TARGETS, VELOCITIES, conform, read_table, whole_file, write_table
 
-__all__ = ["Inferred", "Posterior", "infer", "infer_shard", "reconstruct", "sample_posterior"]
+__all__ = ["Inferred", "Posterior", "infer", "infer_shard", "sample_posterior"]
 
 log = logging.getLogger("tullyflow")
 
-_CHUNK, _CHUNK_GPU = 64, 4096  # galaxies at a time: what stays in a cpu's caches, what keeps a GPU busy
 _AT_BOUND = 0.005  # of the range, as the network scales it
 _CURVE_POINTS = 32
 _ERROR_SAMPLES = 400  # of the calibrated errors, for those of derived velocities
-_PAPER_NORM = 500.0  # km/s: what the thesis scales velocity maps by, whatever the network's own norm
 _UNRESOLVED = 0.5  # beams: a turnover radius below it is not seen
-_BEAM_MARGIN = 1.02  # of the trained range
+_MARGIN = 1.02  # of the trained range
+_PA_ERRS = 3.0  # position angles this many times less certain than those of the stream
 _BOUND_FLAGS = (GALAXY.AT_BOUND_INCLINATION, GALAXY.AT_BOUND_R_SCALE, GALAXY.AT_BOUND_R_TURN, GALAXY.AT_BOUND_V_MAX)
 
 
@@ -56,18 +56,6 @@ class Posterior:
         return self.samples.mean(axis=0)
 
 
-@dataclass(frozen=True)
-class Reconstruction:
-    """Model maps (galaxy, y, x) and how well they fit, (galaxy,)."""
-
-    intensity: np.ndarray
-    velocity: np.ndarray
-    mse_intensity: np.ndarray
-    rms_velocity_kms: np.ndarray
-    chi2_velocity: np.ndarray
-    mse_over_v: np.ndarray
-
-
 def sample_posterior(
     model: DiscAutoencoder, stamps: Stamps, calibration: Calibration, samples: int, generator: torch.Generator
 ) -> Posterior:
@@ -77,7 +65,7 @@ def sample_posterior(
     """
     empty = np.empty((0, 4))
     drawn, errors, correlations, bounds = [np.empty((samples, 0, 4))], [empty], [np.empty(0)], [empty.astype(bool)]
-    chunk = _CHUNK if model.device.type == "cpu" else _CHUNK_GPU
+    chunk = galaxies_at_a_time(model.device, samples)
     for start in range(0, len(stamps), chunk):
         part = stamps.select(slice(start, start + chunk)).to(model.device)
         sampled = model.sample(part, samples, generator)
@@ -92,37 +80,6 @@ def sample_posterior(
         within = model.outputs_of(DiscParameters(*moved.unbind(-1)), part.norm)
         drawn.append(model.parameters_of(within, part.norm).stack().cpu().numpy())
     return Posterior(np.concatenate(drawn, axis=1), *(np.concatenate(parts) for parts in (errors, correlations, bounds)))
-
-
-@torch.no_grad()
-def reconstruct(model: DiscAutoencoder, stamps: Stamps, parameters: np.ndarray) -> Reconstruction:
-    """Draw the maps of parameters (galaxy, 4) and compare them with the stamps over the valid pixels.
-
-    The model's brightness is fitted or 1 at its peak as in training. ``chi2_velocity`` is per valid pixel, with
-    ``velocity_error_floor`` and ``mismatch_fraction`` of V_max sin i in quadrature. ``mse_over_v`` is the thesis's statistic (section
-    4.2.4): the mean squared residual of both maps, the velocity scaled by 500 km/s, averaged as in training and divided by
-    V_max sin i / 500 km/s.
-    """
-    network = model.network
-    kept: dict[str, list[np.ndarray]] = {name: [] for name in Reconstruction.__dataclass_fields__}
-    chunk = _CHUNK if model.device.type == "cpu" else _CHUNK_GPU
-    for start in range(0, len(stamps), chunk):
-        part = stamps.select(slice(start, start + chunk)).to(model.device)
-        values = torch.as_tensor(parameters[start : start + chunk], dtype=part.norm.dtype, device=model.device)
-        maps = model.decode(DiscParameters(*values.unbind(-1)), part.beam)
-        intensity = scale_to_data(maps.intensity, part) if network.intensity_scale == "fit" else maps.intensity
-        pixels = part.valid.sum((1, 2)).clamp(min=1)
-        squares = [torch.where(part.valid, d, 0).square().sum((1, 2)) for d in (intensity - part.intensity, maps.velocity - part.velocity)]
-        mismatch = (network.mismatch_fraction * values[:, 3]).square().view(-1, 1, 1)
-        variance = part.velocity_err.square() + network.velocity_error_floor**2 + mismatch
-        chi2 = torch.where(part.valid, (maps.velocity - part.velocity).square() / variance, 0).sum((1, 2)) / pixels
-        over = float(part.valid[0].numel()) if network.mean_over == "all" else pixels
-        mse = (squares[0] + squares[1] / _PAPER_NORM**2) / 2 / over
-        fit = (intensity, maps.velocity, squares[0] / pixels, (squares[1] / pixels).sqrt(), chi2, mse / (values[:, 3] / _PAPER_NORM))
-        for name, value in zip(kept, fit, strict=True):
-            kept[name].append(value.cpu().numpy())
-    empty = {name: np.empty((0, 64, 64) if name in ("intensity", "velocity") else 0, np.float32) for name in kept}
-    return Reconstruction(**{name: np.concatenate([empty[name], *parts]) for name, parts in kept.items()})
 
 
 def _parameter_columns(samples: np.ndarray, errors: np.ndarray, at_bound: np.ndarray) -> dict[str, np.ndarray]:
@@ -246,19 +203,22 @@ def _tabulate(
     return columns, (fit.intensity, fit.velocity, radii, rotation_curve(radii, used.samples), used.samples)
 
 
-def _peak_snr(stamps: Stamps) -> Tensor:
-    """Return the S/N of each intensity map in its brightest valid pixel, (galaxy,)."""
-    brightest = torch.where(stamps.valid, stamps.intensity, -torch.inf).flatten(1).argmax(dim=1, keepdim=True)
-    return 1 / stamps.intensity_err.flatten(1).gather(1, brightest).squeeze(1)
+def _flags_of_range(stamps: Stamps, pa_err_deg: np.ndarray, r_turn: np.ndarray, network: Network) -> np.ndarray:
+    """Return the flags (galaxy,) of beams, noise and axes as no synthetic disc had them, and of turnover radii within the beam.
 
-
-def _flags_of_range(stamps: Stamps, r_turn: np.ndarray, network: Network) -> np.ndarray:
-    """Return the flags (galaxy,) of beams and noise that no synthetic disc had, and of turnover radii (half-widths) within the beam."""
+    Noise is judged in the brightest valid pixel; ``r_turn`` is in half-widths.
+    """
     stream, flags = network.stream, np.zeros(len(stamps), np.int64)
+    beam = stamps.beam.cpu().numpy()
     if network.initial_weights == "synthetic":
-        outside = (stamps.beam > _BEAM_MARGIN * stream.beam[1]) | (_peak_snr(stamps) < stream.snr[0])
-        flags |= np.where(outside.cpu().numpy(), GALAXY.OUTSIDE_TRAINING, 0)
-    return flags | np.where(r_turn * HALF_WIDTH < _UNRESOLVED * stamps.beam.cpu().numpy(), GALAXY.UNRESOLVED_TURNOVER, 0)
+        brightest = torch.where(stamps.valid, stamps.intensity, -torch.inf).flatten(1).argmax(dim=1, keepdim=True)
+        errors = (error.flatten(1).gather(1, brightest).squeeze(1).cpu().numpy() for error in (stamps.intensity_err, stamps.velocity_err))
+        intensity_err, velocity_err = errors
+        sharp = (beam < stream.beam[0] / _MARGIN) & ~((beam == 0) & (stream.no_beam > 0))
+        noisy = (intensity_err * stream.snr[0] > _MARGIN) | (velocity_err > _MARGIN * stream.velocity_err[1])
+        outside = (beam > _MARGIN * stream.beam[1]) | sharp | noisy | (pa_err_deg > _PA_ERRS * stream.pa_err)
+        flags |= np.where(outside, GALAXY.OUTSIDE_TRAINING, 0)
+    return flags | np.where(r_turn * HALF_WIDTH < _UNRESOLVED * beam, GALAXY.UNRESOLVED_TURNOVER, 0)
 
 
 def infer_shard(shard: Shard, targets: pd.DataFrame, checkpoint: Checkpoint, settings: Settings) -> Inferred:
@@ -283,7 +243,7 @@ def infer_shard(shard: Shard, targets: pd.DataFrame, checkpoint: Checkpoint, set
         photometric = (table["inclination_kind"] == "photometric").to_numpy() & (k < 2)
         flags = flags | np.where(table[f"{name}_at_bound"].eq(True).to_numpy() & ~photometric, flag, 0)
     r_turn = columns["r_turn_arcsec"] / (HALF_WIDTH * galaxies["stamp_scale_arcsec"].to_numpy(float)[chosen])
-    flags[chosen] |= _flags_of_range(stamps, r_turn, settings.network)
+    flags[chosen] |= _flags_of_range(stamps, galaxies["pa_err_deg"].to_numpy(float)[chosen], r_turn, settings.network)
     table["flags"], table["messages"] = flags, messages
 
     def among_all(values: np.ndarray, axis: int = 0) -> np.ndarray:

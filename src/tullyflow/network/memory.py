@@ -1,4 +1,4 @@
-"""How many galaxies go into a step: as many as the settings say, fewer where the memory does not hold them."""
+"""How many galaxies go into a step: as many as the settings say, fewer where the memory does not hold them; and through an inference."""
 
 import logging
 
@@ -6,12 +6,23 @@ import torch
 
 from tullyflow.errors import ModelError
 
-__all__ = ["BatchSize"]
+__all__ = ["BatchSize", "galaxies_at_a_time"]
 
 log = logging.getLogger("tullyflow")
 
 # of CUDA and MPS, Windows, Linux, C++, cuBLAS, and oneDNN, which does not say why
 _WORDS = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "alloc_failed", "could not create a primitive")
+
+
+_AT_A_TIME, _AT_A_TIME_GPU = 64, 4096  # what stays in a cpu's caches; what keeps a GPU busy with 100 samples of each
+_USUAL_SAMPLES = 100
+
+
+def galaxies_at_a_time(device: torch.device, samples: int = _USUAL_SAMPLES) -> int:
+    """Return how many galaxies go through the network at a time: so many that their samples take about 1 GB on a GPU."""
+    if device.type == "cpu":
+        return _AT_A_TIME
+    return max(_AT_A_TIME, _AT_A_TIME_GPU * _USUAL_SAMPLES // max(samples, _USUAL_SAMPLES))
 
 
 class BatchSize:
