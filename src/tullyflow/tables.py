@@ -159,9 +159,9 @@ def _kinematics() -> tuple[Column, ...]:
             Column(name, "f", unit, "mean over dropout samples (Dawson+2021 eq. 6)"),
             Column(f"{name}_std", "f", unit, "standard deviation over dropout samples (thesis eq. 3.7)"),
             Column(f"{name}_mad", "f", unit, "mean absolute deviation over dropout samples (eq. 7)"),
-            Column(f"{name}_p16", "f", unit, "16th percentile"),
-            Column(f"{name}_p50", "f", unit, "median"),
-            Column(f"{name}_p84", "f", unit, "84th percentile"),
+            Column(f"{name}_p16", "f", unit, "16th percentile of the dropout samples"),
+            Column(f"{name}_p50", "f", unit, "median of the dropout samples"),
+            Column(f"{name}_p84", "f", unit, "84th percentile of the dropout samples"),
             Column(f"{name}_err", "f", unit, "calibrated 1 sigma"),
             Column(f"{name}_at_bound", "b", "", "the value sits at the end of its range"),
         ]
