@@ -1,12 +1,13 @@
 """The paper's network as we train it beside the seeds' method: the loss of both after the same steps on the same mock maps.
 
-    python benchmarks/published_loss.py [--steps 600] [--galaxies 512] [--threads 2]
+    python benchmarks/published_loss.py [--steps 600] [--galaxies 512] [--threads 2] [--kinms results/blind_test/galaxies]
 
 Kept in ``published_loss.json``. Both have the encoders of Table 1 with the same first weights, see the same batches of 16 in the same
 order, and take Adam's steps at 1e-4 without decay, by the paper's loss: mean squared error over all 4,096 pixels of both maps, the
 velocity over 500 km/s. Ranges, and discs drawn uniformly over them, are Table 2's; no beam, no noise.
 The decoders differ, and with them what V means. The seeds': a 64^3 cube, V the largest velocity inside the map. Ours: the
-quadrature, V the asymptote. Hence two sets of maps, one drawn by each decoder. The loss of each method is its own decoder's on those
+quadrature, V the asymptote. Hence two sets of maps, one drawn by each decoder, and a third by neither: the galaxies of the blind test
+(`blind_galaxies`: KinMS, with its beam of 2 pixels, which neither decoder has), where these were drawn. The loss of each method is its own decoder's on those
 maps, evaluated alike: no dropout, all galaxies once; ``trained on`` and ``held out`` (128 discs that neither has seen).
 ``floor`` is each decoder's loss for the discs' true i, r_scale and r_turn, V such that the largest velocity is the map's: 0 where the
 maps are its own, else what the two decoders differ by.
@@ -14,8 +15,12 @@ maps are its own, else what the two decoders differ by.
 
 import argparse
 import time
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import torch
+from blind_galaxies import observe, read_shard
 from network_speed import BATCH, draw_parameters, paper_settings, paper_stamps
 from record import keep
 from seed_method import SeedNetwork, cube_maps, seed_loss
@@ -26,6 +31,7 @@ from tullyflow.network.batch import Stamps
 
 HELD_OUT, SEEDS = 128, (0,)
 CHUNK = 32
+KINMS_BEAM, FAINTEST = 2.0, 1e-3  # pixels, of the peak: as in the blind test
 
 
 def maps_of(decoder: str, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,6 +39,18 @@ def maps_of(decoder: str, parameters: torch.Tensor) -> tuple[torch.Tensor, torch
     draw = cube_maps if decoder == "the cube" else project_disc
     parts = [tuple(draw(*part.unbind(1))) for part in parameters.split(CHUNK)]
     return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+
+def kinms_stamps(folder: Path, galaxies: int) -> tuple[torch.Tensor, Stamps]:
+    """Return parameters (galaxy, 4) and stamps of the first galaxies of the blind test."""
+    parts, files = [], sorted(folder.glob("[0-9]*.npz"))
+    while sum(len(p.truth) for p in parts) < galaxies:
+        parts.append(observe(read_shard(files[len(parts)]), KINMS_BEAM, FAINTEST))
+    truth, intensity, velocity, valid = (
+        torch.as_tensor(np.concatenate([getattr(p, name) for p in parts])[:galaxies]) for name in ("truth", "intensity", "velocity", "valid")
+    )
+    stamps = paper_stamps(truth.float(), (intensity.float(), velocity.float()))
+    return truth.float(), replace(stamps, valid=valid)
 
 
 def our_loss(model: DiscAutoencoder, stamps: Stamps) -> torch.Tensor:
@@ -104,12 +122,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--galaxies", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--kinms", type=Path, help="folder of galaxies drawn for the blind test")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     figures = {"steps": args.steps, "galaxies": args.galaxies}
-    for decoder in ("our quadrature", "the cube"):
+    for decoder in ("our quadrature", "the cube", *(["KinMS"] if args.kinms else [])):
         parameters = draw_parameters(args.galaxies + HELD_OUT, 1)
-        stamps = paper_stamps(parameters, maps_of(decoder, parameters))
+        if decoder == "KinMS":
+            parameters, stamps = kinms_stamps(args.kinms, args.galaxies + HELD_OUT)
+        else:
+            stamps = paper_stamps(parameters, maps_of(decoder, parameters))
         train, held = stamps.select(slice(0, args.galaxies)), stamps.select(slice(args.galaxies, None))
         runs = {f"weights {seed}": train_both(train, held, args.steps, seed) for seed in SEEDS}
         ratios = {
