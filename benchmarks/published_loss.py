@@ -7,8 +7,9 @@ order, and take Adam's steps at 1e-4 without decay, by the paper's loss: mean sq
 velocity over 500 km/s. Ranges, and discs drawn uniformly over them, are Table 2's; no beam, no noise.
 The decoders differ, and with them what V means. The seeds': a 64^3 cube, V the largest velocity inside the map. Ours: the
 quadrature, V the asymptote. Hence two sets of maps, one drawn by each decoder, and a third by neither: the galaxies of the blind test
-(`blind_galaxies`: KinMS, with its beam of 2 pixels, which neither decoder has), where these were drawn. The loss of each method is its own decoder's on those
-maps, evaluated alike: no dropout, all galaxies once; ``trained on`` and ``held out`` (128 discs that neither has seen).
+(`blind_galaxies`: KinMS, with its beam of 2 pixels, which neither decoder has), where these were drawn. The loss of each method is its
+own decoder's on those maps, evaluated alike: no dropout, all galaxies once; ``trained on`` and ``held out`` (128 discs that neither
+has seen).
 ``floor`` is each decoder's loss for the discs' true i, r_scale and r_turn, V such that the largest velocity is the map's: 0 where the
 maps are its own, else what the two decoders differ by.
 """
@@ -46,9 +47,8 @@ def kinms_stamps(folder: Path, galaxies: int) -> tuple[torch.Tensor, Stamps]:
     parts, files = [], sorted(folder.glob("[0-9]*.npz"))
     while sum(len(p.truth) for p in parts) < galaxies:
         parts.append(observe(read_shard(files[len(parts)]), KINMS_BEAM, FAINTEST))
-    truth, intensity, velocity, valid = (
-        torch.as_tensor(np.concatenate([getattr(p, name) for p in parts])[:galaxies]) for name in ("truth", "intensity", "velocity", "valid")
-    )
+    names = ("truth", "intensity", "velocity", "valid")
+    truth, intensity, velocity, valid = (torch.as_tensor(np.concatenate([getattr(p, k) for p in parts])[:galaxies]) for k in names)
     stamps = paper_stamps(truth.float(), (intensity.float(), velocity.float()))
     return truth.float(), replace(stamps, valid=valid)
 
