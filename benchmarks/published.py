@@ -139,7 +139,7 @@ def fields(truth: Path) -> None:
             "over V_max sin i, median": round(float(over_v.median()), 3),
             "chi2 per pixel, median": round(float(part.chi2_velocity.median()), 2),
             "at a bound": {name: int(part[f"{name}_at_bound"].sum()) for name in tables.PARAMETERS},
-            "flags": {name: int((part.flags & getattr(GALAXY, name) > 0).sum()) for name in ("OUTSIDE_TRAINING", "UNRESOLVED_TURNOVER")},
+            "flags": {name: int((part["flags"] & getattr(GALAXY, name) > 0).sum()) for name in ("OUTSIDE_TRAINING", "UNRESOLVED_TURNOVER")},
         }
     keep("published_fields", figures)
 

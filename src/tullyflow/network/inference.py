@@ -204,7 +204,7 @@ def _tabulate(
 
 
 def _flags_of_range(stamps: Stamps, pa_err_deg: np.ndarray, r_turn: np.ndarray, network: Network) -> np.ndarray:
-    """Return the flags (galaxy,) of beams, noise and axes as no synthetic disc had them, and of turnover radii within the beam.
+    """Return the flags (galaxy,) of beams, noise and axes that no synthetic disc had, and of turnover radii within the beam.
 
     Noise is judged in the brightest valid pixel; ``r_turn`` is in half-widths.
     """
@@ -216,8 +216,8 @@ def _flags_of_range(stamps: Stamps, pa_err_deg: np.ndarray, r_turn: np.ndarray, 
         intensity_err, velocity_err = errors
         sharp = (beam < stream.beam[0] / _MARGIN) & ~((beam == 0) & (stream.no_beam > 0))
         noisy = (intensity_err * stream.snr[0] > _MARGIN) | (velocity_err > _MARGIN * stream.velocity_err[1])
-        outside = (beam > _MARGIN * stream.beam[1]) | sharp | noisy | (pa_err_deg > _PA_ERRS * stream.pa_err)
-        flags |= np.where(outside, GALAXY.OUTSIDE_TRAINING, 0)
+        flags |= np.where((beam > _MARGIN * stream.beam[1]) | sharp | noisy, GALAXY.OUTSIDE_TRAINING, 0)
+        flags |= np.where(pa_err_deg > _PA_ERRS * stream.pa_err, GALAXY.UNCERTAIN_AXIS, 0)
     return flags | np.where(r_turn * HALF_WIDTH < _UNRESOLVED * beam, GALAXY.UNRESOLVED_TURNOVER, 0)
 
 
