@@ -23,9 +23,9 @@ def settings_of(wildcards):
     return HERE / f"blind_test/{wildcards.network}.yaml"
 
 
-def beams_weights(wildcards):
+def trained_on_beams(wildcards):
     """The network that is told the beam is trained on all of them; the paper's knows of none."""
-    return OUT / "weights" / ("folded_beams" if wildcards.network == "folded" else wildcards.network)
+    return "folded_beams" if wildcards.network == "folded" else wildcards.network
 
 
 rule all:
@@ -81,8 +81,8 @@ rule infer_control:
 
 rule infer_beams:
     input:
-        settings=settings_of,
-        weights=beams_weights,
+        settings=lambda wildcards: HERE / f"blind_test/{trained_on_beams(wildcards)}.yaml",
+        weights=lambda wildcards: OUT / "weights" / trained_on_beams(wildcards),
         galaxies=expand(str(OUT / "galaxies/{shard}.npz"), shard=SHARDS[:2]),
     output:
         OUT / "found/beams/{network}.csv",

@@ -108,5 +108,5 @@ GALAXY = Registry(
     Flag(31, "SURVEY_LEFT_OUT", "The relation is made of other surveys' galaxies (relation.surveys)."),
     Flag(32, "OUTSIDE_TRAINING", "Beam or noise lie outside what the network was trained on (network.stream)."),
     Flag(33, "UNRESOLVED_TURNOVER", "The turnover radius is below half the beam: it is known to a third at best.", excludes=False),
-    Flag(34, "UNCERTAIN_AXIS", "The axis is so uncertain (3 network.stream.pa_err) that inclination and scale length suffer.", excludes=False),
+    Flag(34, "UNCERTAIN_AXIS", "The axis is so uncertain (3 network.stream.pa_err) that inclination and r_scale suffer.", excludes=False),
 )
