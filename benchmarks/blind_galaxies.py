@@ -1,6 +1,6 @@
 """The galaxies of the blind test of Dawson+2021 section 3.1: exponential discs with an arctan curve, drawn by KinMS (Davis+2013).
 
-    python benchmarks/blind_galaxies.py --shard 0 --out FILE.npz        one shard of 100; 0.4 us per cloudlet
+    python benchmarks/blind_galaxies.py --shard 0 --out FILE.npz        one shard of 100: about a minute and a half
 
 KinMS samples the cloudlets from the radial profile, gives them height and velocity, and projects them. Its cube is not used: what a
 beam of KinMS makes of the flux and of the flux times velocity per pixel are the moments of a cube with channels without width
