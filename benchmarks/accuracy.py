@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accuracy_figure import draw
-from mock_stamps import grid, half_width, load, logs, mock_stamps, uniform
+from mock_stamps import grid, half_width, load, mock_stamps, uniform
 from record import keep
 from torch import Tensor
 
@@ -32,6 +32,7 @@ from tullyflow.disc.observation import Accuracy, observe_disc
 from tullyflow.disc.profiles import Radial, exponential_intensity, rotation_velocity
 from tullyflow.disc.projection import project_disc
 from tullyflow.network.batch import MIN_PIXELS, Stamps
+from tullyflow.network.calibration import deg_and_logs
 from tullyflow.network.checkpoint import Checkpoint
 from tullyflow.network.inference import sample_posterior
 from tullyflow.network.reconstruction import reconstruct
@@ -135,7 +136,7 @@ def measure(discs: Discs, condition: Condition, checkpoint: Checkpoint) -> pd.Da
     model, stamps = checkpoint.model.eval(), discs.stamps(condition, checkpoint)
     usable = (stamps.valid.sum((1, 2)) >= MIN_PIXELS).numpy()
     posterior = sample_posterior(model, stamps, checkpoint.calibration, SAMPLES, torch.Generator().manual_seed(SEED))
-    off = (logs(posterior.mean) - logs(discs.parameters.double().numpy())) * TO_SHOWN
+    off = (deg_and_logs(posterior.mean) - deg_and_logs(discs.parameters.double().numpy())) * TO_SHOWN
     figures = {"off": off, "err": posterior.errors * TO_SHOWN, "bound": discs.bound(condition, stamps) * TO_SHOWN}
     columns = {f"{kind}_{name}": values[:, k] for kind, values in figures.items() for k, name in enumerate(DISC)}
     columns |= {f"at_bound_{name}": posterior.at_bound[:, k] for k, name in enumerate(DISC)}

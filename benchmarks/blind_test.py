@@ -26,7 +26,7 @@ from record import keep
 
 from tullyflow.disc.projection import project_disc
 from tullyflow.network.autoencoder import DiscAutoencoder
-from tullyflow.network.batch import Stamps, percentile_norm, resolve_device
+from tullyflow.network.batch import Stamps, norm_of, resolve_device
 from tullyflow.network.calibration import identity
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tullyflow.network.fitting import fit_stamps
@@ -54,13 +54,8 @@ def stamps_of(galaxies: Observed, settings: Settings) -> Stamps:
     intensity_err = (0.3 + 0.7 * intensity.sqrt()) / math.sqrt(stream.snr[0] * stream.snr[1])
     velocity_err = math.sqrt(stream.velocity_err[0] * stream.velocity_err[1]) * intensity.clamp(min=1e-3).rsqrt()
     beam = torch.full((len(intensity),), galaxies.beam)
-    setting = settings.network.velocity_norm
-    norm = percentile_norm(velocity, valid) if setting == "percentile" else torch.full_like(beam, float(setting))
+    norm = norm_of(velocity, valid, settings.network.velocity_norm)
     return Stamps(intensity, intensity_err * valid, velocity, velocity_err * valid, valid, beam, norm)
-
-
-def _joined(parts: list[Stamps]) -> Stamps:
-    return Stamps(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Stamps)))
 
 
 def _maps_to_train_on(settings: Settings, generator: torch.Generator) -> Stamps:
@@ -68,7 +63,7 @@ def _maps_to_train_on(settings: Settings, generator: torch.Generator) -> Stamps:
     folded = load_settings(HERE / "blind_test" / "folded.yaml").network
     own = {"velocity_norm": settings.network.velocity_norm, "ranges": settings.network.ranges}
     source = DiscAutoencoder(folded.model_copy(update=own))
-    return _joined([draw_discs(_BATCH, source, generator).stamps for _ in range(_MAPS // _BATCH)])
+    return Stamps.joined([draw_discs(_BATCH, source, generator).stamps for _ in range(_MAPS // _BATCH)])
 
 
 def train(settings_path: Path, out_dir: Path) -> None:

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from tullyflow.conventions import STAMP
 from tullyflow.network.autoencoder import DiscAutoencoder
-from tullyflow.network.batch import Stamps, percentile_norm
+from tullyflow.network.batch import Stamps, norm_of
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint, read_card
 from tullyflow.settings import Network
 
-__all__ = ["LINE_KMS", "grid", "half_width", "load", "logs", "mean_field", "mock_stamps", "uniform"]
+__all__ = ["LINE_KMS", "grid", "half_width", "load", "mean_field", "mock_stamps", "uniform"]
 
 LINE_KMS = 20.0
 FAINTEST = 0.05  # of the peak
@@ -56,13 +56,8 @@ def mock_stamps(
     light, velocity = light + intensity_err * deviates[0], velocity + velocity_err * deviates[1]
     light, velocity = (torch.where(valid, m, 0) for m in (light, velocity))
     peak = light.amax((1, 2), keepdim=True)
-    norm = percentile_norm(velocity, valid) if network.velocity_norm == "percentile" else torch.full_like(snr, float(network.velocity_norm))
+    norm = norm_of(velocity, valid, network.velocity_norm)
     return Stamps(light / peak, intensity_err / peak, velocity, velocity_err, valid, beam, norm)
-
-
-def logs(parameters: np.ndarray) -> np.ndarray:
-    """Parameters (..., 4) as deg, then ln: as calibrated errors are."""
-    return np.concatenate([parameters[..., :1], np.log(parameters[..., 1:])], axis=-1)
 
 
 def half_width(values: np.ndarray) -> np.ndarray:

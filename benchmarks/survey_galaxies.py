@@ -59,6 +59,10 @@ class Survey:
     stamps: Stamps
     truth: np.ndarray
 
+    @classmethod
+    def joined(cls, parts: "list[Survey]") -> "Survey":
+        return cls(Stamps.joined([p.stamps for p in parts]), np.concatenate([p.truth for p in parts]))
+
     def select(self, index: slice) -> "Survey":
         return Survey(self.stamps.select(index), self.truth[index])
 
@@ -105,8 +109,7 @@ def _chunk(kind: Kind, n: int, generator: torch.Generator, network: Network) -> 
 def draw_survey(kind: Kind, n: int, generator: torch.Generator, network: Network) -> Survey:
     """``n`` galaxies; the first ones of a longer survey from the same seed are those of a shorter one, in steps of 50."""
     parts = [_chunk(kind, CHUNK, generator, network) for _ in range(-(-n // CHUNK))]
-    joined = Stamps(*(torch.cat([getattr(p.stamps, name) for p in parts]) for name in Stamps.__dataclass_fields__))
-    return Survey(joined, np.concatenate([p.truth for p in parts])).select(slice(0, n))
+    return Survey.joined(parts).select(slice(0, n))
 
 
 def compare(found: np.ndarray, truth: np.ndarray) -> dict:

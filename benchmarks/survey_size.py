@@ -21,7 +21,6 @@ import argparse
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from mock_stamps import load, mean_field
 from record import keep
@@ -72,11 +71,6 @@ class Trainer:
         return model, {"epochs": epochs, **took}
 
 
-def joined(a: Survey, b: Survey) -> Survey:
-    stamps = Stamps(*(torch.cat([getattr(s.stamps, name) for s in (a, b)]) for name in Stamps.__dataclass_fields__))
-    return Survey(stamps, np.concatenate([a.truth, b.truth]))
-
-
 def asked(model: DiscAutoencoder, survey: Survey) -> dict:
     return compare(mean_field(model, survey.stamps), survey.truth)
 
@@ -116,7 +110,7 @@ def main() -> None:
             rows[f"{title}: unseen"] = asked(model, unseen)
             if n == OTHERS:
                 rows[f"across: trained on {own_kind.name} {initial}, asked {other_kind.name}"] = asked(model, others_unseen)
-            model, combined_took = trainer.train(joined(survey, others), initial)
+            model, combined_took = trainer.train(Survey.joined([survey, others]), initial)
             rows[f"{title}: combined"] = asked(model, survey) | combined_took
             rows[f"{title}: blind"] = asked(blind, survey) | took
         model, took = trainer.train(others, initial)

@@ -84,10 +84,14 @@ class DiscAutoencoder(nn.Module):
         """Return the hidden layer (galaxy, 512): deterministic, whatever masked pixels hold."""
         return self.encoders.features(stamps)
 
+    def _read(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the outputs (..., 4) of features (..., 512) and their ln sigmas, if the network states any."""
+        read = self.encoders.read(features)
+        return read[..., :4], read[..., 4:].clamp(*_LOG_SIGMA) if self.encoders.outputs == 8 else None
+
     def answer(self, stamps: Stamps) -> tuple[Tensor, Tensor | None]:
         """Return the outputs (galaxy, 4) before the hard tanh and their ln sigmas, if the network states any; dropout in training mode."""
-        read = self.encoders.read(self.dropout(self.features(stamps)))
-        return read[:, :4], read[:, 4:].clamp(*_LOG_SIGMA) if self.encoders.outputs == 8 else None
+        return self._read(self.dropout(self.features(stamps)))
 
     def encode(self, stamps: Stamps) -> Tensor:
         """Return the outputs (galaxy, 4) before the hard tanh; random in training mode (dropout)."""
@@ -101,12 +105,13 @@ class DiscAutoencoder(nn.Module):
         """
         features = self.features(stamps)
         keep = torch.rand((samples, *features.shape), generator=generator, device=generator.device) >= self.dropout.p
-        outputs = self.encoders.read(features * keep.to(features) / (1 - self.dropout.p))[..., :4]
+        outputs, _ = self._read(features * keep.to(features) / (1 - self.dropout.p))
         parameters = self.parameters_of(outputs, stamps.norm)
-        if self.encoders.outputs == 4:
+        _, log_sigma = self._read(features)
+        if log_sigma is None:
             return Sampled(parameters, torch.zeros_like(outputs[0]))
         low, high = self._ends(features)
-        spread = self.encoders.read(features)[:, 4:].clamp(*_LOG_SIGMA).exp() * (high - low) / 2
+        spread = log_sigma.exp() * (high - low) / 2
         if not self.network.log_scale:  # of the value: of its ln
             scaled = low + (outputs.mean(0).clamp(-1, 1) + 1) / 2 * (high - low)
             spread = torch.cat([spread[:, :1], spread[:, 1:] / scaled[:, 1:]], dim=1)

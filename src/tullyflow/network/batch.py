@@ -12,7 +12,7 @@ from tullyflow.errors import ModelError
 from tullyflow.flags import BAD_VELOCITY, GALAXY
 from tullyflow.maps.shards import Shard
 
-__all__ = ["MIN_PIXELS", "UNTRAINABLE", "Stamps", "percentile_norm", "resolve_device", "seeded_generator", "stamps_of_shards"]
+__all__ = ["MIN_PIXELS", "UNTRAINABLE", "Stamps", "norm_of", "percentile_norm", "resolve_device", "seeded_generator", "stamps_of_shards"]
 
 UNTRAINABLE = (
     GALAXY.MISSING_FILE | GALAXY.FETCH_FAILED | GALAXY.UNREADABLE_FILE | GALAXY.MISSING_HDU | GALAXY.NO_VALID_PIXEL
@@ -46,6 +46,11 @@ class Stamps:
         """Return the galaxies of an index, a slice or a mask."""
         return Stamps(*(getattr(self, f.name)[index] for f in fields(self)))
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Stamps]") -> "Stamps":
+        """Return the galaxies of all parts, in order."""
+        return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
     def to(self, device: torch.device) -> "Stamps":
         return Stamps(*(getattr(self, f.name).to(device) for f in fields(self)))
 
@@ -55,6 +60,13 @@ def percentile_norm(velocity: Tensor, valid: Tensor, fraction: float = _PERCENTI
     ordered = torch.where(valid, velocity.abs(), torch.inf).flatten(1).sort(dim=1).values
     last = ((valid.flatten(1).sum(dim=1) - 1).clamp(min=0) * fraction).long()
     return ordered.gather(1, last.unsqueeze(1)).squeeze(1).nan_to_num(posinf=1.0).clamp(min=1e-3)
+
+
+def norm_of(velocity: Tensor, valid: Tensor, setting: float | str) -> Tensor:
+    """Return what each velocity map is divided by, (galaxy,): as ``network.velocity_norm`` says a number, or its own percentile."""
+    if setting == "percentile":
+        return percentile_norm(velocity, valid)
+    return torch.full((len(velocity),), float(setting), dtype=velocity.dtype, device=velocity.device)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -122,6 +134,6 @@ def stamps_of_shards(shards: Sequence[Shard], velocity_norm: float | str, veloci
         velocity_err=_filled_errors(images["velocity_err"], valid, velocity_err),
         valid=ok,
         beam=torch.from_numpy(beam.astype(np.float32)),
-        norm=percentile_norm(velocity, ok) if velocity_norm == "percentile" else torch.full((len(beam),), float(velocity_norm)),
+        norm=norm_of(velocity, ok, velocity_norm),
     )
     return stamps, usable

@@ -19,7 +19,7 @@ import torch
 from tullyflow.network.autoencoder import DiscAutoencoder, Sampled
 from tullyflow.network.synthetic import SyntheticDiscs
 
-__all__ = ["Calibration", "calibrate", "identity", "mean_and_scatter", "scatter_of_samples"]
+__all__ = ["Calibration", "calibrate", "deg_and_logs", "identity", "mean_and_scatter", "scatter_of_samples"]
 
 ONE_SIGMA = 0.6827
 _EDGES_I = (30.0, 45.0, 60.0, 75.0)  # deg, between the bins of inferred inclination
@@ -86,14 +86,17 @@ def identity() -> Calibration:
     return Calibration((), (), ((1.0,) * 4,), ((0.0,) * 4,), ((0.0,) * 4,), (0.0,), ((0,) * 4,), nan, nan, 0, "none")
 
 
+def deg_and_logs(parameters: np.ndarray) -> np.ndarray:
+    """Return parameters (..., 4) as their errors are stated: deg, then ln of the positive ones."""
+    return np.concatenate([parameters[..., :1], np.log(parameters[..., 1:])], axis=-1)
+
+
 def scatter_of_samples(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and scatter (galaxy, 4) of samples (sample, galaxy, 4): deg, then ln of the positive parameters.
 
     The mean is the ln of the arithmetic mean (Dawson+2021 eq. 6), the scatter the standard deviation.
     """
-    logs = np.concatenate([samples[..., :1], np.log(samples[..., 1:])], axis=-1)
-    mean = samples.mean(axis=0)
-    return np.concatenate([mean[:, :1], np.log(mean[:, 1:])], axis=1), logs.std(axis=0, ddof=1)
+    return deg_and_logs(samples.mean(axis=0)), deg_and_logs(samples).std(axis=0, ddof=1)
 
 
 def mean_and_scatter(sampled: Sampled) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +136,7 @@ def _infer(
         sampled = model.sample(drawn.stamps, samples, generator)
         mean, scatter = mean_and_scatter(sampled)
         truth = drawn.parameters.stack().double().cpu().numpy()
-        truths.append(np.concatenate([truth[:, :1], np.log(truth[:, 1:])], axis=1))
+        truths.append(deg_and_logs(truth))
         means.append(mean)
         scatters.append(scatter)
     return np.concatenate(truths), np.concatenate(means), np.concatenate(scatters)

@@ -212,8 +212,8 @@ def _flags_of_range(stamps: Stamps, pa_err_deg: np.ndarray, r_turn: np.ndarray, 
     beam = stamps.beam.cpu().numpy()
     if network.initial_weights == "synthetic":
         brightest = torch.where(stamps.valid, stamps.intensity, -torch.inf).flatten(1).argmax(dim=1, keepdim=True)
-        errors = (error.flatten(1).gather(1, brightest).squeeze(1).cpu().numpy() for error in (stamps.intensity_err, stamps.velocity_err))
-        intensity_err, velocity_err = errors
+        errors = (stamps.intensity_err, stamps.velocity_err)
+        intensity_err, velocity_err = (error.flatten(1).gather(1, brightest).squeeze(1).cpu().numpy() for error in errors)
         sharp = (beam < stream.beam[0] / _MARGIN) & ~((beam == 0) & (stream.no_beam > 0))
         noisy = (intensity_err * stream.snr[0] > _MARGIN) | (velocity_err > _MARGIN * stream.velocity_err[1])
         flags |= np.where((beam > _MARGIN * stream.beam[1]) | sharp | noisy, GALAXY.OUTSIDE_TRAINING, 0)

@@ -18,7 +18,7 @@ from tullyflow.conventions import FWHM_PER_SIGMA, STAMP
 from tullyflow.disc.profiles import Radial, nearest_arctan, universal_velocity
 from tullyflow.disc.projection import project_disc
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
-from tullyflow.network.batch import Stamps, percentile_norm
+from tullyflow.network.batch import Stamps, norm_of
 from tullyflow.settings import Stream
 
 __all__ = ["SyntheticDiscs", "Templates", "draw_discs", "draw_like", "stream_discs", "stream_like"]
@@ -137,8 +137,8 @@ def _field_of_view(draw: _Draw, x: Tensor, y: Tensor) -> Tensor:
     radius, angle = torch.hypot(x, y), torch.atan2(y, x)
     sector = torch.remainder(angle - turn, math.pi / 3) - math.pi / 6
     hexagon = radius * sector.cos() <= reach * math.cos(math.pi / 6)
-    whole = (draw.uniform() < 0.2).view(-1, 1, 1)
-    circle = (draw.uniform() < 0.5).view(-1, 1, 1)
+    whole = draw.chance(0.2).view(-1, 1, 1)
+    circle = draw.chance(0.5).view(-1, 1, 1)
     return whole | torch.where(circle, radius <= reach, hexagon)
 
 
@@ -155,8 +155,7 @@ def _gaps(draw: _Draw, x: Tensor, y: Tensor, holes: int = 3) -> Tensor:
 def _curves(parameters: DiscParameters, draw: _Draw) -> Radial:
     """Return a Courteau curve for each disc, with its turnover radius (in pixels), its asymptote 1."""
     r_turn = parameters.r_turn * _HALF
-    shape = draw.uniform(math.log(_SHARPNESS[0]), math.log(_SHARPNESS[1])).exp(), draw.uniform(*_OUTER)
-    return Radial(universal_velocity, (torch.ones_like(r_turn), r_turn, *shape))
+    return Radial(universal_velocity, (torch.ones_like(r_turn), r_turn, draw.log_uniform(*_SHARPNESS), draw.uniform(*_OUTER)))
 
 
 def _reach(valid: Tensor) -> Tensor:
@@ -204,10 +203,9 @@ def _observe(
     model: DiscAutoencoder,
 ) -> Stamps:
     """Add ``noise`` (in units of ``errors``) to intensity and velocity, mask, and normalise as real stamps are."""
-    setting = model.network.velocity_norm
     intensity, velocity = (torch.where(valid, m + e * n, 0) for m, e, n in zip(maps, errors, noise, strict=True))
     peak = intensity.amax((1, 2), keepdim=True)
-    norm = percentile_norm(velocity, valid) if setting == "percentile" else torch.full_like(beam, float(setting))
+    norm = norm_of(velocity, valid, model.network.velocity_norm)
     return Stamps(intensity / peak, errors[0] / peak, velocity, errors[1], valid, beam, norm)
 
 
