@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["EDGE", "sight_lines"]
+__all__ = ["EDGE", "gauss_legendre", "sight_lines"]
 
 EDGE = 1e-4  # smallest sin i and cos i: the maps have converged long before
 
@@ -25,8 +25,8 @@ def _legendre_roots(nodes: int) -> tuple[list[float], list[float]]:
     return ((points + 1) / 2).tolist(), (weights / 2).tolist()
 
 
-@torch.compiler.assume_constant_result  # a compiled step would find the roots anew each time
-def _gauss_legendre(nodes: int) -> tuple[list[float], list[float]]:
+def gauss_legendre(nodes: int) -> tuple[list[float], list[float]]:
+    """Return the points and weights of a Gauss-Legendre rule on 0-1; a compiler may take them for constants."""
     return _legendre_roots(nodes)
 
 
@@ -37,7 +37,7 @@ def sight_lines(cos: Tensor, sin: Tensor, r_scale: Tensor, r_z: Tensor, y: Tenso
     are (galaxy, 1, 1, 1) or scalar, ``y`` > 0 is (galaxy or 1, 1, y, 1); lengths in one unit. ``r_scale`` only places the nodes:
     the weights hold no light.
     """
-    points, weights = _gauss_legendre(nodes)
+    points, weights = gauss_legendre(nodes)
     u = torch.tensor(points, dtype=y.dtype, device=y.device).view(1, -1, 1, 1)
     w = torch.tensor(weights, dtype=y.dtype, device=y.device).view(1, -1, 1, 1)
     plane, height = y / cos, y / sin  # y' where z = 0, and |z| where y' = 0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tullyflow.disc.sight_lines import gauss_legendre
 from tullyflow.errors import ModelError
 
 __all__ = ["compiled"]
@@ -20,6 +21,7 @@ def compiled(loss_of: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     Raises `ModelError` at the first call where this machine cannot compile.
     """
+    torch.compiler.assume_constant_result(gauss_legendre)  # here, not where it stands: it loads the compiler, a second of start-up
     fast = torch.compile(loss_of, dynamic=False, backend=_BACKEND)
     log.info("network: the training step is compiled: up to two minutes before the first")
 
