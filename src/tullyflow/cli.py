@@ -176,7 +176,7 @@ _OPTIONS = {
     "survey": dict(required=True, choices=["manga", "sami", "things", "local"], metavar="SURVEY", help="manga, sami, things or local"),
     "release": dict(required=True, help="release, e.g. DR17; 'user' for local"),
     "relation": dict(required=True, choices=["reverse", "forward", "r_band"], help="which relation"),
-    "velocity": dict(required=True, choices=["v_max", "v_22", "v_re", "v_rmax"], help="which velocity"),
+    "velocity": dict(required=True, choices=["v_max", "v_22", "v_re", "v_80", "v_rmax"], help="which velocity"),
     "method": dict(required=True, choices=["lts", "mnr", "ols"], help="which fit"),
     "truth": dict(required=True, type=Path, help="truth table of the mock archive (Parquet)"),
     "threads": dict(type=int, default=1, help="processes (default 1)"),

@@ -11,9 +11,11 @@ import numpy as np
 
 __all__ = [
     "C_KMS",
+    "EXTRAPOLATION_FACTOR",
     "FWHM_PER_SIGMA",
     "HALF_WIDTH",
     "M_SUN_R",
+    "R_80_PER_SCALE_LENGTH",
     "R_E_PER_SCALE_LENGTH",
     "STAMP",
     "STAMP_CENTRE",
@@ -39,7 +41,9 @@ HALF_WIDTH = 32.0
 STAMP_CENTRE = 31.5
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 R_E_PER_SCALE_LENGTH = 1.678  # half-light radius of an exponential disc, in scale lengths
+R_80_PER_SCALE_LENGTH = 2.994  # radius of 80 % of its light: 1 - (1 + x) exp(-x) = 0.8
 THICKNESS_Q0 = 0.2  # axis ratio of an edge-on disc
+EXTRAPOLATION_FACTOR = 2.0  # r_turn > r_max / 2: the data reach less than 70 % of the asymptote (2/pi arctan 2)
 M_SUN_R = 4.65  # absolute magnitude of the Sun, r band, AB
 
 _LOG_MASS_TO_CHABRIER = {"chabrier": 0.0, "salpeter": -0.24, "kroupa": -0.04}

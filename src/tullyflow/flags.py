@@ -109,4 +109,6 @@ GALAXY = Registry(
     Flag(32, "OUTSIDE_TRAINING", "Beam or noise lie outside what the network was trained on (network.stream)."),
     Flag(33, "UNRESOLVED_TURNOVER", "The turnover radius is below half the beam: it is known to a third at best.", excludes=False),
     Flag(34, "UNCERTAIN_AXIS", "The axis is so uncertain (3 network.stream.pa_err) that inclination and r_scale suffer.", excludes=False),
+    Flag(35, "BULGE_DOMINATED", "The Sersic index is above relation.sersic_n_max."),
+    Flag(36, "MISALIGNED", "The axes of gas and stars are further apart than relation.delta_pa_max."),
 )

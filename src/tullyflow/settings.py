@@ -192,9 +192,9 @@ class Network(_Section):
 
 
 class Relation(_Section):
-    relations: list[Literal["reverse", "forward", "r_band"]] = Field(["reverse", "forward", "r_band"], description="relations to fit")
+    relations: list[Literal["reverse", "forward", "r_band", "baryonic"]] = Field(["reverse", "forward", "r_band"], description="relations to fit; baryonic wants log_mgas")
     surveys: list[SurveyName] | None = Field(None, description="surveys whose galaxies make the relation; the others are shown and carry a flag; null = all")
-    velocities: list[Literal["v_max", "v_22", "v_re", "v_rmax"]] = Field(["v_max", "v_22"], description="velocities to use")
+    velocities: list[Literal["v_max", "v_22", "v_re", "v_80", "v_rmax"]] = Field(["v_max", "v_22"], description="velocities to use")
     methods: list[Literal["lts", "mnr", "ols"]] = Field(["lts", "mnr"], description="fits to make")
     pivot_log_mstar: float | None = Field(10.09, description="pivot of log M* (thesis); null = the sample's median")
     pivot_log_v: float | None = Field(2.256, description="pivot of log V (thesis); null = the sample's median")
@@ -204,6 +204,8 @@ class Relation(_Section):
     log_mstar_min: float = Field(7.5, description="smallest log10 M*")
     inclination_min: Deg = Field(30.0, ge=0, le=90, description="smallest inclination, deg")
     inclination_max: Deg = Field(90.0, ge=0, le=90, description="largest inclination, deg")
+    sersic_n_max: float | None = Field(None, gt=0, description="largest Sersic index; null = any. Where the inclination is photometric, a bulge makes it wrong")
+    delta_pa_max: Deg | None = Field(30.0, gt=0, le=180, description="largest angle between the axes of gas and stars, where both are known, deg; null = any")
     reconstruction: Literal["chi2", "mse_over_v", "off"] = Field("chi2", description="what the reconstruction cut is made on (thesis: mse_over_v)")
     reconstruction_from: Literal["median", "mean", "zero"] = Field("median", description="the threshold is so many robust sigma above the median, or standard deviations above the mean or zero (thesis: mean)")
     reconstruction_sigma: float = Field(3.0, gt=0, description="sigmas of the reconstruction cut (thesis: 1)")

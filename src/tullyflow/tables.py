@@ -61,6 +61,7 @@ log_sfr|f|dex(Msun/yr)|log10 star formation rate
 log_age_yr|f|dex(yr)|log10 mean stellar age
 log_ml|f|dex|log10 stellar mass-to-light ratio
 log_ssfr|f|dex(1/yr)|log10 specific star formation rate
+volume_weight|f||weight that makes the survey's sample stand for a volume (MaNGA esrweight); NaN where the survey gives none
 hi_width_kms|f|km/s|full width of the HI line at half the median of its two peaks (HI-MaNGA WM50), uncorrected for inclination
 hi_width_err_kms|f|km/s|its 1 sigma
 psf_fwhm_arcsec|f|arcsec|beam or PSF FWHM
@@ -141,12 +142,13 @@ delta_pa_err_deg|f|deg|its 1 sigma
 AXES_LAST = _columns("messages|s||sentences that belong to the flags, and what had to be assumed")
 
 PARAMETERS = ("inclination_deg", "r_scale_arcsec", "r_turn_arcsec", "v_max_sini_kms")
-VELOCITIES = ("v_max", "v_22", "v_re", "v_rmax")
+VELOCITIES = ("v_max", "v_22", "v_re", "v_80", "v_rmax")
 _UNITS = dict(zip(PARAMETERS, ("deg", "arcsec", "arcsec", "km/s"), strict=True))
 _WORDS = {
     "v_max": "asymptotic rotation velocity",
     "v_22": "rotation velocity at 2.2 scale lengths",
     "v_re": "rotation velocity at R_e",
+    "v_80": "rotation velocity at the radius of 80 % of an exponential disc's light",
     "v_rmax": "rotation velocity at r_max",
 }
 
@@ -184,6 +186,7 @@ n_pixels|i||valid stamp pixels
             Column(f"{name}_kms", "f", "km/s", f"{_WORDS[name]}, inclination corrected"),
             Column(f"{name}_kms_err", "f", "km/s", "its calibrated 1 sigma"),
             Column(f"log_{name}_err", "f", "dex", "calibrated 1 sigma of its log10, i-V covariance included"),
+            Column(f"{name}_extrapolated", "b", "", "no data reach the radius it belongs to (v_max: the curve has not turned over)"),
         ]
     columns += _columns("flags|i||galaxy flags\nmessages|s||sentences")
     return tuple(columns)

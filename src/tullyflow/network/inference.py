@@ -10,7 +10,7 @@ import torch
 from astropy.io import fits
 
 from tullyflow import __version__
-from tullyflow.conventions import HALF_WIDTH, R_E_PER_SCALE_LENGTH
+from tullyflow.conventions import EXTRAPOLATION_FACTOR, HALF_WIDTH, R_80_PER_SCALE_LENGTH, R_E_PER_SCALE_LENGTH
 from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
 from tullyflow.maps.shards import Shard, read_shard
@@ -194,10 +194,12 @@ def _tabulate(
         "n_pixels": stamps.valid.sum((1, 2)).cpu().numpy(),
     }
     r_max = galaxies["r_max_arcsec"].to_numpy(float)
-    at = (np.full(len(stamps), np.inf), 2.2 * r_scale, np.where(given, r_e, R_E_PER_SCALE_LENGTH * r_scale), r_max)
+    half_light = np.where(given, r_e, R_E_PER_SCALE_LENGTH * r_scale)
+    at = (np.full(len(stamps), np.inf), 2.2 * r_scale, half_light, R_80_PER_SCALE_LENGTH * r_scale, r_max)
     for name, radius in zip(VELOCITIES, at, strict=True):
         velocity = velocity_at(radius, used.mean, used.samples)
         columns |= {f"{name}_kms": velocity.value_kms, f"{name}_kms_err": velocity.err_kms, f"log_{name}_err": velocity.log_err}
+        columns[f"{name}_extrapolated"] = (radius if name != "v_max" else EXTRAPOLATION_FACTOR * physical[:, 2]) > r_max
     outermost = np.where(np.isfinite(r_max), r_max, to_arcsec[:, 1])
     radii = outermost[:, None] * np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
     return columns, (fit.intensity, fit.velocity, radii, rotation_curve(radii, used.samples), used.samples)

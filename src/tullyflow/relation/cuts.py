@@ -9,14 +9,14 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from tullyflow.conventions import EXTRAPOLATION_FACTOR
 from tullyflow.flags import GALAXY
 from tullyflow.settings import Relation
 from tullyflow.tables import PARAMETERS
 
-__all__ = ["CUTS", "DRP3QUAL_CRITICAL", "EXTRAPOLATION_FACTOR", "KINEMATIC_CUTS", "apply_cuts", "cut_flow"]
+__all__ = ["CUTS", "DRP3QUAL_CRITICAL", "KINEMATIC_CUTS", "apply_cuts", "cut_flow"]
 
 DRP3QUAL_CRITICAL = 1 << 30
-EXTRAPOLATION_FACTOR = 2.0  # r_turn > r_max / 2: the data reach less than 70 % of the asymptote (2/pi arctan 2)
 
 
 def face_on(sample: pd.DataFrame, relation: Relation) -> pd.Series:
@@ -37,6 +37,14 @@ def low_mass(sample: pd.DataFrame, relation: Relation) -> pd.Series:
 
 def missing_magnitude(sample: pd.DataFrame, relation: Relation) -> pd.Series:
     return ~np.isfinite(sample["abs_mag_r"])
+
+
+def bulge_dominated(sample: pd.DataFrame, relation: Relation) -> pd.Series:
+    return sample["sersic_n"] > (np.inf if relation.sersic_n_max is None else relation.sersic_n_max)
+
+
+def misaligned(sample: pd.DataFrame, relation: Relation) -> pd.Series:
+    return sample["delta_pa_deg"] > (np.inf if relation.delta_pa_max is None else relation.delta_pa_max)
 
 
 def quality_bad(sample: pd.DataFrame, relation: Relation) -> pd.Series:
@@ -97,6 +105,8 @@ CUTS: tuple[tuple[int, Cut], ...] = (
     (GALAXY.MISSING_MASS, missing_mass),
     (GALAXY.LOW_MASS, low_mass),
     (GALAXY.MISSING_MAGNITUDE, missing_magnitude),
+    (GALAXY.BULGE_DOMINATED, bulge_dominated),
+    (GALAXY.MISALIGNED, misaligned),
     (GALAXY.POOR_RECONSTRUCTION, poor_reconstruction),
     (GALAXY.EXTRAPOLATED, extrapolated),
     (GALAXY.SURVEY_LEFT_OUT, survey_left_out),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tullyflow.conventions import wrap_degrees
+from tullyflow.conventions import R_80_PER_SCALE_LENGTH, wrap_degrees
 
 __all__ = ["BIAS_TOLERANCE", "HONEST_PULL_RMS", "galaxy_table", "parameter_rows", "true_velocities", "velocity_bias_rows"]
 
@@ -57,6 +57,7 @@ def true_velocities(joined: pd.DataFrame) -> dict[str, pd.Series]:
     return {
         "v_max": joined["v_max_kms_true"],
         "v_22": at(2.2 * joined["r_scale_arcsec_true"]),
+        "v_80": at(R_80_PER_SCALE_LENGTH * joined["r_scale_arcsec_true"]),
         "v_re": at(joined["r_e_arcsec"]),
         "v_rmax": at(joined["r_max_arcsec"]),
     }

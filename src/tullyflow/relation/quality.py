@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.table import Column, Table
 from scipy.stats import spearmanr
 
-from tullyflow.conventions import R_E_PER_SCALE_LENGTH
+from tullyflow.conventions import R_80_PER_SCALE_LENGTH, R_E_PER_SCALE_LENGTH
 from tullyflow.errors import CatalogueError, RelationError
 from tullyflow.flags import GALAXY
 from tullyflow.relation.cuts import KINEMATIC_CUTS, apply_cuts, cut_flow
@@ -149,6 +149,7 @@ def _correct_velocities(sample: pd.DataFrame, relation: Relation) -> None:
     r_max, r_scale = sample["r_max_arcsec"], sample["r_scale_used_arcsec"]
     scale_err = sample["r_scale_arcsec_err"].where(sample["inclination_kind"] != "photometric", 0.0)
     radius = {"v_max": r_max, "v_rmax": r_max, "v_22": _SCALE_LENGTHS_OF_V_22 * r_scale, "v_re": sample["r_e_arcsec"]}
+    radius["v_80"] = R_80_PER_SCALE_LENGTH * r_scale
     radius["v_re"] = radius["v_re"].where(radius["v_re"].notna(), R_E_PER_SCALE_LENGTH * r_scale)
     chosen = () if relation.drift == "off" else VELOCITIES if relation.drift_at == "v_max" else ("v_rmax",)
     for velocity in VELOCITIES:
@@ -156,7 +157,7 @@ def _correct_velocities(sample: pd.DataFrame, relation: Relation) -> None:
         if velocity not in chosen:
             sample[f"{velocity}_circ_kms"], sample[f"log_{velocity}_circ_err"] = v, log_err
             continue
-        r_scale_err = 0.0 if velocity == "v_22" else scale_err  # 2.2 scale lengths, whatever the length
+        r_scale_err = 0.0 if velocity in ("v_22", "v_80") else scale_err  # 2.2 scale lengths, whatever the length
         drift = correct_drift(
             v, log_err * v * np.log(10), sample["outer_dispersion_kms"], sample["outer_dispersion_err_kms"],
             radius[velocity], r_scale, relation.drift, r_scale_err,

@@ -28,6 +28,7 @@ _DIRECT = (  # column, unit, decimals, what a person calls it
     ("v_max_sini_kms", "km/s", 1, "V_max sin i"),
     ("v_max_kms", "km/s", 1, "V_max, asymptotic rotation velocity"),
     ("v_22_kms", "km/s", 1, "rotation velocity at 2.2 scale lengths"),
+    ("v_80_kms", "km/s", 1, "rotation velocity at the radius of 80 % of the disc's light"),
     ("v_re_kms", "km/s", 1, "rotation velocity at R_e"),
     ("v_rmax_kms", "km/s", 1, "rotation velocity at the outermost data"),
     ("r_max_arcsec", "arcsec", 1, "radius of the outermost data, in the disc"),

@@ -33,9 +33,10 @@ VELOCITY_WORDS = {
     "v_max": "asymptotic velocity",
     "v_22": "velocity at 2.2 scale lengths",
     "v_re": "velocity at the half-light radius",
+    "v_80": "velocity at the radius of 80 % of the light",
     "v_rmax": "velocity at the outermost data",
 }
-_SYMBOL = {"v_max": r"V_{\max}", "v_22": r"V_{2.2}", "v_re": r"V_{R_\mathrm{e}}", "v_rmax": r"V_{r_{\max}}"}
+_SYMBOL = {"v_max": r"V_{\max}", "v_22": r"V_{2.2}", "v_re": r"V_{R_\mathrm{e}}", "v_80": r"V_{80}", "v_rmax": r"V_{r_{\max}}"}
 _MASS_LABEL = r"stellar mass  $\log_{10}\,(M_{\!\star}\,/\,\mathrm{M}_\odot)$"
 _MAGNITUDE_LABEL = r"absolute magnitude  $M_r$  (mag)"
 _LITERATURE_COLOURS = tuple(OKABE_ITO[name] for name in ("orange", "sky", "purple", "green", "vermilion", "blue"))
