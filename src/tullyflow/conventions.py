@@ -15,11 +15,14 @@ __all__ = [
     "FWHM_PER_SIGMA",
     "HALF_WIDTH",
     "M_SUN_R",
+    "PA_ERRS_MAX",
     "R_80_PER_SCALE_LENGTH",
     "R_E_PER_SCALE_LENGTH",
+    "SCALE_LENGTHS_OF_V_22",
     "STAMP",
     "STAMP_CENTRE",
     "THICKNESS_Q0",
+    "UNRESOLVED_BEAMS",
     "System",
     "axis_ratio_from_inclination",
     "inclination_error_from_axis_ratio",
@@ -32,6 +35,7 @@ __all__ = [
     "optical_from_relativistic",
     "rest_frame_factor",
     "sky_to_image_angle",
+    "velocity_radii",
     "wrap_degrees",
 ]
 
@@ -42,11 +46,30 @@ STAMP_CENTRE = 31.5
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 R_E_PER_SCALE_LENGTH = 1.678  # half-light radius of an exponential disc, in scale lengths
 R_80_PER_SCALE_LENGTH = 2.994  # radius of 80 % of its light: 1 - (1 + x) exp(-x) = 0.8
+SCALE_LENGTHS_OF_V_22 = 2.2  # where the curve of a self-gravitating exponential disc peaks (Freeman 1970)
 THICKNESS_Q0 = 0.2  # axis ratio of an edge-on disc
 EXTRAPOLATION_FACTOR = 2.0  # r_turn > r_max / 2: the data reach less than 70 % of the asymptote (2/pi arctan 2)
+UNRESOLVED_BEAMS = 0.5  # a turnover radius of fewer beams is not seen
+PA_ERRS_MAX = 3.0  # position angles this many times less certain than those of the training discs
 M_SUN_R = 4.65  # absolute magnitude of the Sun, r band, AB
 
 _LOG_MASS_TO_CHABRIER = {"chabrier": 0.0, "salpeter": -0.24, "kroupa": -0.04}
+
+
+def velocity_radii(r_scale, r_e, r_max) -> dict[str, np.ndarray]:
+    """Radius each rotation velocity belongs to, in the unit of the arguments, arrays (galaxy,); infinite for the asymptote v_max.
+
+    ``r_scale`` is the scale length the velocities use; without a positive ``r_e`` the half-light radius is that of the exponential
+    disc. NaN stays NaN.
+    """
+    r_scale, r_e, r_max = (np.asarray(radius, dtype=float) for radius in (r_scale, r_e, r_max))
+    return {
+        "v_max": np.full(r_scale.shape, np.inf),
+        "v_22": SCALE_LENGTHS_OF_V_22 * r_scale,
+        "v_re": np.where(r_e > 0, r_e, R_E_PER_SCALE_LENGTH * r_scale),
+        "v_80": R_80_PER_SCALE_LENGTH * r_scale,
+        "v_rmax": r_max,
+    }
 
 
 def wrap_degrees(angle_deg, period: float = 360.0):

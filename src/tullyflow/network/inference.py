@@ -10,7 +10,7 @@ import torch
 from astropy.io import fits
 
 from tullyflow import __version__
-from tullyflow.conventions import EXTRAPOLATION_FACTOR, HALF_WIDTH, R_80_PER_SCALE_LENGTH, R_E_PER_SCALE_LENGTH
+from tullyflow.conventions import HALF_WIDTH, PA_ERRS_MAX, R_E_PER_SCALE_LENGTH, UNRESOLVED_BEAMS, velocity_radii
 from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
 from tullyflow.maps.shards import Shard, read_shard
@@ -20,7 +20,7 @@ from tullyflow.network.calibration import Calibration, mean_and_scatter
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
 from tullyflow.network.memory import galaxies_at_a_time
 from tullyflow.network.reconstruction import reconstruct
-from tullyflow.network.velocities import calibrated_samples, rotation_curve, velocity_at
+from tullyflow.network.velocities import calibrated_samples, extrapolations, rotation_curve, velocity_at
 from tullyflow.settings import Network, Settings
 from tullyflow.tables import KINEMATICS, PARAMETERS, TARGETS, VELOCITIES, conform, read_table, whole_file, write_table
 
@@ -31,9 +31,7 @@ log = logging.getLogger("tullyflow")
 _AT_BOUND = 0.005  # of the range, as the network scales it
 _CURVE_POINTS = 32
 _ERROR_SAMPLES = 400  # of the calibrated errors, for those of derived velocities
-_UNRESOLVED = 0.5  # beams: a turnover radius below it is not seen
 _MARGIN = 1.02  # of the trained range
-_PA_ERRS = 3.0  # position angles this many times less certain than those of the stream
 _BOUND_FLAGS = (GALAXY.AT_BOUND_INCLINATION, GALAXY.AT_BOUND_R_SCALE, GALAXY.AT_BOUND_R_TURN, GALAXY.AT_BOUND_V_MAX)
 
 
@@ -194,15 +192,15 @@ def _tabulate(
         "n_pixels": stamps.valid.sum((1, 2)).cpu().numpy(),
     }
     r_max = galaxies["r_max_arcsec"].to_numpy(float)
-    half_light = np.where(given, r_e, R_E_PER_SCALE_LENGTH * r_scale)
-    at = (np.full(len(stamps), np.inf), 2.2 * r_scale, half_light, R_80_PER_SCALE_LENGTH * r_scale, r_max)
-    for name, radius in zip(VELOCITIES, at, strict=True):
-        velocity = velocity_at(radius, used.mean, used.samples)
+    radii = velocity_radii(r_scale, r_e, r_max)
+    drawn_radii = velocity_radii(np.where(used.photometric & given, r_scale, used.samples[..., 1]), r_e, r_max)
+    for name in VELOCITIES:
+        velocity = velocity_at(radii[name], used.mean, used.samples, drawn_radii[name])
         columns |= {f"{name}_kms": velocity.value_kms, f"{name}_kms_err": velocity.err_kms, f"log_{name}_err": velocity.log_err}
-        columns[f"{name}_extrapolated"] = (radius if name != "v_max" else EXTRAPOLATION_FACTOR * physical[:, 2]) > r_max
+    columns |= extrapolations(radii, physical[:, 2], r_max)
     outermost = np.where(np.isfinite(r_max), r_max, to_arcsec[:, 1])
-    radii = outermost[:, None] * np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
-    return columns, (fit.intensity, fit.velocity, radii, rotation_curve(radii, used.samples), used.samples)
+    along = outermost[:, None] * np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
+    return columns, (fit.intensity, fit.velocity, along, rotation_curve(along, used.samples), used.samples)
 
 
 def _flags_of_range(stamps: Stamps, pa_err_deg: np.ndarray, r_turn: np.ndarray, network: Network) -> np.ndarray:
@@ -219,8 +217,8 @@ def _flags_of_range(stamps: Stamps, pa_err_deg: np.ndarray, r_turn: np.ndarray, 
         sharp = (beam < stream.beam[0] / _MARGIN) & ~((beam == 0) & (stream.no_beam > 0))
         noisy = (intensity_err * stream.snr[0] > _MARGIN) | (velocity_err > _MARGIN * stream.velocity_err[1])
         flags |= np.where((beam > _MARGIN * stream.beam[1]) | sharp | noisy, GALAXY.OUTSIDE_TRAINING, 0)
-        flags |= np.where(pa_err_deg > _PA_ERRS * stream.pa_err, GALAXY.UNCERTAIN_AXIS, 0)
-    return flags | np.where(r_turn * HALF_WIDTH < _UNRESOLVED * beam, GALAXY.UNRESOLVED_TURNOVER, 0)
+        flags |= np.where(pa_err_deg > PA_ERRS_MAX * stream.pa_err, GALAXY.UNCERTAIN_AXIS, 0)
+    return flags | np.where(r_turn * HALF_WIDTH < UNRESOLVED_BEAMS * beam, GALAXY.UNRESOLVED_TURNOVER, 0)
 
 
 def infer_shard(shard: Shard, targets: pd.DataFrame, checkpoint: Checkpoint, settings: Settings) -> Inferred:

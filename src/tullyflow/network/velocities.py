@@ -1,12 +1,14 @@
 """Rotation velocities at defined radii, corrected for inclination, with the calibrated errors of all they are made of."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from tullyflow.conventions import EXTRAPOLATION_FACTOR
 from tullyflow.disc.profiles import rotation_velocity
 
-__all__ = ["Velocity", "calibrated_samples", "rotation_curve", "velocity_at"]
+__all__ = ["Velocity", "calibrated_samples", "extrapolations", "rotation_curve", "velocity_at"]
 
 _SMALLEST_INCLINATION = 1.0  # deg: V sin i / sin i stays finite
 
@@ -46,15 +48,26 @@ def _curve(radius: np.ndarray, parameters: np.ndarray) -> np.ndarray:
     return rotation_velocity(radius, asymptote, r_turn).numpy()
 
 
-def velocity_at(radius_arcsec: np.ndarray, mean: np.ndarray, samples: np.ndarray) -> Velocity:
+def velocity_at(radius_arcsec: np.ndarray, mean: np.ndarray, samples: np.ndarray, drawn_radius: np.ndarray | None = None) -> Velocity:
     """Return V at a radius (galaxy,), inf for the asymptote, of mean parameters (galaxy, 4) and samples (sample, galaxy, 4).
 
-    The value is the mean parameters' own; the errors are half the 16-84 % range of the samples. A NaN radius or parameter gives NaN.
+    The value is the mean parameters' own; the errors are half the 16-84 % range of the samples. A radius that is itself uncertain,
+    as one of so many scale lengths, is given per sample too, ``drawn_radius`` (sample, galaxy). A NaN radius or parameter gives NaN.
     """
-    value, drawn = _curve(radius_arcsec, mean), _curve(radius_arcsec, samples)
+    value, drawn = _curve(radius_arcsec, mean), _curve(radius_arcsec if drawn_radius is None else drawn_radius, samples)
     low, high = np.percentile(drawn, (15.865, 84.135), axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return Velocity(value, (high - low) / 2, np.log10(high / low) / 2)
+
+
+def extrapolations(radii: Mapping[str, np.ndarray], r_turn: np.ndarray, r_max: np.ndarray) -> dict[str, np.ndarray]:
+    """Return columns ``{velocity}_extrapolated`` (galaxy,): whether its radius (`velocity_radii`) lies beyond the data's, ``r_max``.
+
+    The asymptote is one where the data reach less than `EXTRAPOLATION_FACTOR` turnover radii. All lengths in one unit. Where r_max is
+    NaN nothing is known of the data's extent, and nothing is called an extrapolation.
+    """
+    reach = {name: EXTRAPOLATION_FACTOR * r_turn if name == "v_max" else radius for name, radius in radii.items()}
+    return {f"{name}_extrapolated": radius > r_max for name, radius in reach.items()}
 
 
 def rotation_curve(radius_arcsec: np.ndarray, samples: np.ndarray) -> np.ndarray:
