@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-from tullyflow.relation.line import LineFit, Points, check_points, move_pivot
+from tullyflow.relation.line import LineFit, Points, check_points, finish_fit
 
 __all__ = ["best_half", "draw_pairs", "fit_lts"]
 
@@ -208,23 +208,7 @@ def fit_lts(x, y, x_err, y_err, pivot: float, clip: float = 2.6, *, rng: np.rand
         scatter = float(brentq(excess, 0.0, high, xtol=1e-4 * high, rtol=1e-3))
         excess(scatter)
     kept = fits[scatter]
-    residual = (points.y - kept.slope * points.x - kept.intercept)[kept.used]
-    intercept, covariance = move_pivot(
-        kept.slope, kept.intercept + points.y_centre, _covariance(points, scatter, kept), pivot - points.x_centre
-    )
-    n_used = int(kept.used.sum())
-    return LineFit(
-        slope=kept.slope,
-        slope_err=float(np.sqrt(covariance[0, 0])),
-        intercept=float(intercept),
-        intercept_err=float(np.sqrt(covariance[1, 1])),
-        covariance=covariance,
-        scatter=scatter,
-        scatter_err=_scatter_error(points, scatter, kept),
-        rms=float(np.std(residual, ddof=_PARAMETERS)),
-        n_used=n_used,
-        n_outliers=points.x.size - n_used,
-        pivot=float(pivot),
-        method="lts",
-        used=kept.used,
-    )
+    return finish_fit(
+        "lts", points, kept.slope, kept.intercept, _covariance(points, scatter, kept), scatter, _scatter_error(points, scatter, kept),
+        kept.used, pivot,
+    )  # fmt: skip

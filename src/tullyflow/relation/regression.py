@@ -1,4 +1,4 @@
-"""Marginalised normal regression (Bartlett & Desmond 2023), the unbiased cross-check of LTS, and ordinary least squares.
+"""Marginalised normal regression (Bartlett & Desmond 2023), the unbiased cross-check of LTS.
 
 The true x are drawn from N(mu, w^2) with free mu and w, and marginalised: without that prior on x a line with errors
 in both coordinates is biased. Per point, with e = y - a - b (mu + k (x - mu)) and k = w^2 / (w^2 + sx^2),
@@ -7,19 +7,20 @@ in both coordinates is biased. Per point, with e = y - a - b (mu + k (x - mu)) a
 
 which is the bivariate normal of covariance [[w^2 + sx^2, b w^2], [b w^2, b^2 w^2 + sy^2 + s^2]], split into x and
 y given x. The second term is the outliers': a share f of the points, offset by d from the line, with a scatter t of at
-least three times the robust rms.
+least three times the robust rms. Where y is an upper limit, N(e; ...) is the normal's integral below it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import emcee
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import log_ndtr
 
-from tullyflow.relation.line import LineFit, Points, check_points, move_pivot
+from tullyflow.relation.line import LineFit, Points, check_points, finish_fit
 from tullyflow.relation.lts import best_half, draw_pairs
 
-__all__ = ["fit_mnr", "fit_ols"]
+__all__ = ["fit_mnr"]
 
 WALKERS = 32
 BURN_IN = 150
@@ -28,6 +29,7 @@ _MAX_OUTLIERS = 0.5
 _OUTLIER_SCATTER = (3.0, 100.0)  # in robust rms
 _FAR = 4.0  # robust rms beyond which a point starts as an outlier
 _GAUSSIAN_MAD = 1.4826
+_TINY = 1e-30  # below any variance that matters
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,11 @@ def _log_parts(points: Points, theta: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
     def normal(deviation, extra):
         total = variance + extra**2
-        return -0.5 * (deviation**2 / total + np.log(total))
+        density = -0.5 * (deviation**2 / total + np.log(total))
+        if points.upper.any():
+            below = log_ndtr(deviation[:, points.upper] / np.sqrt(np.maximum(total[:, points.upper], _TINY)))
+            density[:, points.upper] = below + 0.5 * np.log(2 * np.pi)  # the constant that the densities leave to log_x
+        return density
 
     if theta.shape[1] == 5:
         return log_x + normal(residual, scatter), np.full(residual.shape, -np.inf)
@@ -73,7 +79,9 @@ def _log_likelihood(points: Points, theta: np.ndarray) -> np.ndarray:
 
 
 def _begin(points: Points, outliers: bool, rng: np.random.Generator) -> _Start:
-    """Start from the best half of the points, so that no outlier has a say."""
+    """Start from the best half of the points, so that no outlier has a say; upper limits have none either."""
+    kept = ~points.upper
+    points = replace(points, **{name: getattr(points, name)[kept] for name in ("x", "y", "x_var", "y_var", "upper")})
     n = points.x.size
     ols = np.polyfit(points.x, points.y, 1)
     rms = _GAUSSIAN_MAD * np.median(np.abs(points.y - np.polyval(ols, points.x)))
@@ -137,7 +145,7 @@ def _sample(points: Points, best: np.ndarray, start: _Start, rng: np.random.Gene
     return sampler.get_chain(discard=BURN_IN, flat=True)
 
 
-def fit_mnr(x, y, x_err, y_err, pivot: float, outliers: bool = True, *, rng: np.random.Generator) -> LineFit:
+def fit_mnr(x, y, x_err, y_err, pivot: float, outliers: bool = True, *, y_upper=None, rng: np.random.Generator) -> LineFit:
     """Fit y = slope (x - pivot) + intercept with intrinsic scatter in y by marginalised normal regression.
 
     Parameters
@@ -149,6 +157,8 @@ def fit_mnr(x, y, x_err, y_err, pivot: float, outliers: bool = True, *, rng: np.
         In x; the fit itself does not depend on it.
     outliers : bool
         Allow a share of points with a much larger scatter about the line.
+    y_upper : bool array (point,), optional
+        Where y is an upper limit: y would have been measured below it. Its y_err, which may be zero, blurs the limit.
     rng : numpy.random.Generator
         Start and sampling.
 
@@ -156,7 +166,7 @@ def fit_mnr(x, y, x_err, y_err, pivot: float, outliers: bool = True, *, rng: np.
     -------
     LineFit
         Values of largest likelihood; errors are standard deviations of an emcee sample. Outliers are the points
-        that more likely belong to the outliers' component; ``rms`` leaves them out.
+        that more likely belong to the outliers' component; ``rms`` leaves them and the limits out.
 
     Raises
     ------
@@ -165,51 +175,11 @@ def fit_mnr(x, y, x_err, y_err, pivot: float, outliers: bool = True, *, rng: np.
 
     Source: Bartlett & Desmond 2023 (arXiv 2309.00948); the outliers' component after Hogg+2010.
     """
-    points = check_points(x, y, x_err, y_err)
+    points = check_points(x, y, x_err, y_err, y_upper)
     start = _begin(points, outliers, rng)
     best = _maximise(points, start)
     chain = _sample(points, best, start, rng)
     line, outlier = _log_parts(points, best[None])
     used = (line >= outlier)[0]
-    slope, scatter = float(best[0]), float(best[2])
-    residual = points.y - slope * points.x - best[1]
-    intercept, covariance = move_pivot(
-        slope, float(best[1]) + points.y_centre, np.cov(chain[:, :2], rowvar=False), pivot - points.x_centre
-    )
-    return _line_fit("mnr", slope, intercept, covariance, scatter, float(np.std(chain[:, 2])), residual, used, pivot)
-
-
-def fit_ols(x, y, x_err, y_err, pivot: float) -> LineFit:
-    """Fit y on x by ordinary least squares: no weights, no outliers, the slope attenuated by errors of x.
-
-    ``scatter`` is the rms less the mean error variance, in quadrature (0 where the errors are larger).
-    Parameters, errors raised and NaN policy as in `fit_mnr`.
-    """
-    points = check_points(x, y, x_err, y_err)
-    n = points.x.size
-    (slope, intercept), inverse = np.polyfit(points.x, points.y, 1, cov="unscaled")
-    residual = points.y - slope * points.x - intercept
-    rms = np.std(residual, ddof=2)
-    scatter = np.sqrt(max(rms**2 - np.mean(points.y_var + slope**2 * points.x_var), 0.0))
-    scatter_err = rms**2 / np.sqrt(2 * (n - 2)) / scatter if scatter > 0 else float("nan")
-    intercept, covariance = move_pivot(float(slope), float(intercept) + points.y_centre, inverse * rms**2, pivot - points.x_centre)
-    used = np.ones(n, dtype=bool)
-    return _line_fit("ols", float(slope), intercept, covariance, float(scatter), float(scatter_err), residual, used, pivot)
-
-
-def _line_fit(method, slope, intercept, covariance, scatter, scatter_err, residual, used, pivot) -> LineFit:
-    return LineFit(
-        slope=slope,
-        slope_err=float(np.sqrt(covariance[0, 0])),
-        intercept=float(intercept),
-        intercept_err=float(np.sqrt(covariance[1, 1])),
-        covariance=covariance,
-        scatter=scatter,
-        scatter_err=scatter_err,
-        rms=float(np.std(residual[used], ddof=2)),
-        n_used=int(used.sum()),
-        n_outliers=int((~used).sum()),
-        pivot=float(pivot),
-        method=method,
-        used=used,
-    )
+    covariance = np.cov(chain[:, :2], rowvar=False)
+    return finish_fit("mnr", points, best[0], best[1], covariance, best[2], np.std(chain[:, 2]), used, pivot)

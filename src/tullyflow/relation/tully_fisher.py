@@ -10,9 +10,8 @@ import pandas as pd
 
 from tullyflow.errors import RelationError
 from tullyflow.relation.line import LineFit
-from tullyflow.relation.lts import fit_lts
+from tullyflow.relation.methods import METHODS, Method, fit_by_method
 from tullyflow.relation.record import write_record
-from tullyflow.relation.regression import fit_mnr, fit_ols
 from tullyflow.settings import Relation, Settings
 from tullyflow.tables import SAMPLE, VELOCITIES, read_table
 
@@ -22,7 +21,6 @@ _LOG = logging.getLogger("tullyflow")
 _NO_ERR = 1e-4  # dex or mag: stands for an error that the settings put at zero, beside galaxies that have one
 
 RelationName = Literal["reverse", "forward", "r_band"]
-Method = Literal["lts", "mnr", "ols"]
 
 
 @dataclass(frozen=True)
@@ -95,15 +93,10 @@ def relation_points(sample: pd.DataFrame, relation: RelationName, velocity: str,
 
 def fit_line(points: RelationPoints, method: Method, settings: Settings) -> LineFit:
     """Fit the points by one method with the seed of the settings; raise `RelationError` where that is impossible."""
-    rng = np.random.default_rng(settings.seed)
-    data = (points.x, points.y, points.x_err, points.y_err, points.pivot)
-    if method == "lts":
-        return fit_lts(*data, clip=settings.relation.clip, rng=rng)
-    if method == "mnr":
-        return fit_mnr(*data, rng=rng)
-    if method == "ols":
-        return fit_ols(*data)
-    raise RelationError(f"relation: unknown method {method!r}; known: lts, mnr, ols.")
+    return fit_by_method(
+        method, points.x, points.y, points.x_err, points.y_err, points.pivot,
+        clip=settings.relation.clip, rng=np.random.default_rng(settings.seed),
+    )  # fmt: skip
 
 
 def fit_relation(
@@ -123,8 +116,8 @@ def fit_relation(
 
     Raises `CatalogueError` for an unreadable sample, `RelationError` for an unknown relation, velocity or method.
     """
-    if method not in ("lts", "mnr", "ols"):
-        raise RelationError(f"relation: unknown method {method!r}; known: lts, mnr, ols.")
+    if method not in METHODS:
+        raise RelationError(f"relation: unknown method {method!r}; known: {', '.join(METHODS)}.")
     sample = read_table(sample_path, SAMPLE)
     if survey is not None:
         sample = sample[sample["survey"] == survey]
