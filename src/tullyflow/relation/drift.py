@@ -1,11 +1,21 @@
 """Asymmetric drift: from the rotation velocity of the gas to the circular velocity of the potential (thesis eq. 4.4)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-__all__ = ["Drift", "correct_drift", "drift_factor"]
+from tullyflow.conventions import velocity_radii
+from tullyflow.flags import GALAXY
+from tullyflow.tables import VELOCITIES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tullyflow.settings import Relation
+
+__all__ = ["Drift", "correct_drift", "correct_velocities", "corrected_velocities", "drift_factor", "drift_radii"]
 
 Kind = Literal["evans", "isotropic"]
 
@@ -64,3 +74,42 @@ def correct_drift(v_kms, v_err, sigma_kms, sigma_err, r_max, r_scale, kind: Kind
         variance = (v * v_err) ** 2 + (by_sigma * np.nan_to_num(sigma_err)) ** 2 + (by_scale * np.nan_to_num(r_scale_err)) ** 2
         corrected_err = np.where(corrected > 0, np.sqrt(variance) / corrected, v_err)
     return Drift(np.where(applied, corrected, v), np.where(applied, corrected_err, v_err), applied)
+
+
+def drift_radii(sample: "pd.DataFrame | Mapping") -> dict[str, np.ndarray]:
+    """Radius (arcsec) the factor of each velocity takes, from columns of a sample: its own, and r_max for V_max as the thesis does."""
+    columns = (np.asarray(sample[name], dtype=float) for name in ("r_scale_used_arcsec", "r_e_arcsec", "r_max_arcsec"))
+    radii = velocity_radii(*columns)
+    return radii | {"v_max": radii["v_rmax"]}
+
+
+def corrected_velocities(drift: str, drift_at: str) -> tuple[str, ...]:
+    """Names of the velocities that settings ``relation.drift`` and ``relation.drift_at`` correct."""
+    return () if drift == "off" else VELOCITIES if drift_at == "v_max" else ("v_rmax",)
+
+
+def correct_velocities(sample: "pd.DataFrame", relation: "Relation") -> None:
+    """Fill the ``_circ`` columns of a sample in place; without a correction they equal the rotation velocity.
+
+    The factor takes the radius each velocity belongs to; V_max takes r_max as the thesis does. With ``drift_at: r_max``
+    only the velocity at r_max is corrected. The scale length is the one the velocities use; one from the catalogue's R_e has
+    no error, and at so many scale lengths the factor is known whatever their length. Where a velocity that is there cannot be
+    corrected the galaxy gets NO_DRIFT_CORRECTION.
+    """
+    r_scale, from_r_e = sample["r_scale_used_arcsec"], (sample["r_e_arcsec"] > 0).to_numpy()
+    scale_err = sample["r_scale_arcsec_err"].where(sample["inclination_kind"] != "photometric", 0.0).to_numpy()
+    radii, chosen = drift_radii(sample), corrected_velocities(relation.drift, relation.drift_at)
+    by_lengths = {"v_22": True, "v_80": True, "v_re": ~from_r_e}
+    for velocity in VELOCITIES:
+        v, log_err = sample[f"{velocity}_kms"], sample[f"log_{velocity}_err"]
+        if velocity not in chosen:
+            sample[f"{velocity}_circ_kms"], sample[f"log_{velocity}_circ_err"] = v, log_err
+            continue
+        drift = correct_drift(
+            v, log_err * v * np.log(10), sample["outer_dispersion_kms"], sample["outer_dispersion_err_kms"],
+            radii[velocity], r_scale, relation.drift, np.where(by_lengths.get(velocity, False), 0.0, scale_err),
+        )  # fmt: skip
+        sample[f"{velocity}_circ_kms"] = drift.v_kms
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sample[f"log_{velocity}_circ_err"] = drift.v_err / (drift.v_kms * np.log(10))
+        sample.loc[v.notna() & ~drift.applied, "flags"] |= GALAXY.NO_DRIFT_CORRECTION
