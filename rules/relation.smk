@@ -53,6 +53,7 @@ rule merge_samples:
     output:
         sample=f"{RESULTS}/sample.parquet",
         ecsv=f"{RESULTS}/sample.ecsv",
+        fits=f"{RESULTS}/sample.fits",
     log:
         f"{RESULTS}/logs/relation/merge.log",
     params:

@@ -4,31 +4,30 @@ Nobody is dropped: one row per target, and every row that is not used says why.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from astropy.io import fits
-from astropy.table import Column, Table
+from astropy.table import Table
 from scipy.stats import spearmanr
 
-from tullyflow.conventions import R_80_PER_SCALE_LENGTH, R_E_PER_SCALE_LENGTH
 from tullyflow.errors import CatalogueError, RelationError
 from tullyflow.flags import GALAXY
 from tullyflow.relation.cuts import KINEMATIC_CUTS, apply_cuts, cut_flow
-from tullyflow.relation.drift import correct_drift
+from tullyflow.relation.described import write_described
+from tullyflow.relation.drift import correct_velocities
 from tullyflow.relation.duplicates import link_observations
 from tullyflow.relation.extinction import internal_extinction
 from tullyflow.relation.record import read_record, write_record
 from tullyflow.settings import Relation, Settings
-from tullyflow.tables import GALAXIES, KINEMATICS, SAMPLE, TARGETS, VELOCITIES, conform, read_table, whole_file, write_table
+from tullyflow.tables import GALAXIES, KINEMATICS, SAMPLE, TARGETS, conform, read_table, write_table
 
-__all__ = ["cut_flow", "freeze_threshold", "merge_samples", "select_sample"]
+__all__ = ["correct_velocities", "cut_flow", "freeze_threshold", "measure_threshold", "merge_samples", "select_sample"]
 
 _LOG = logging.getLogger("tullyflow")
 _STATISTICS = {"chi2": "chi2_velocity", "mse_over_v": "mse_over_v"}
-_SCALE_LENGTHS_OF_V_22 = 2.2
 _MIN_CORRELATED = 10  # galaxies: a rank correlation of fewer says nothing
 
 
@@ -55,6 +54,16 @@ def freeze_threshold(kinematics_paths: Sequence[str | Path], settings: Settings,
     """
     relation = settings.relation
     frame = pd.concat([read_table(path, KINEMATICS) for path in kinematics_paths], ignore_index=True)
+    record = measure_threshold(frame, relation)
+    write_record(out_path, record)
+    _LOG.info("reconstruction threshold: %s %.4g (mean %.4g, std %.4g of %d of %d galaxies; Spearman %.2f with V_max sin i)",
+              relation.reconstruction, record["threshold"], record["mean"], record["std"], record["n"], len(frame),
+              record["spearman_with_v"])  # fmt: skip
+    return record
+
+
+def measure_threshold(frame: pd.DataFrame, relation: Relation) -> dict:
+    """Return the record of `freeze_threshold` for rows that carry the columns of ``tables.KINEMATICS``."""
     fit_to_count = (apply_cuts(frame, relation, KINEMATIC_CUTS) & GALAXY.excluding) == 0
     values, velocity = np.array([]), np.array([])
     if relation.reconstruction != "off":
@@ -65,7 +74,7 @@ def freeze_threshold(kinematics_paths: Sequence[str | Path], settings: Settings,
         mean = float(np.median(values))
         std = float(1.4826 * np.median(np.abs(values - mean)))
     base = 0.0 if relation.reconstruction_from == "zero" else mean
-    record = {
+    return {
         "statistic": relation.reconstruction,
         "from": relation.reconstruction_from,
         "sigma": relation.reconstruction_sigma,
@@ -75,10 +84,6 @@ def freeze_threshold(kinematics_paths: Sequence[str | Path], settings: Settings,
         "n": int(values.size),
         "spearman_with_v": _spearman(values, velocity),
     }
-    write_record(out_path, record)
-    _LOG.info("reconstruction threshold: %s %.4g (mean %.4g, std %.4g of %d of %d galaxies; Spearman %.2f with V_max sin i)",
-              relation.reconstruction, record["threshold"], mean, std, values.size, len(frame), record["spearman_with_v"])  # fmt: skip
-    return record
 
 
 def _read_galaxies(maps_path: str | Path) -> pd.DataFrame:
@@ -139,35 +144,6 @@ def _join(targets: pd.DataFrame, galaxies: pd.DataFrame, kinematics: pd.DataFram
     return conform(pd.DataFrame(parts).reset_index(drop=True), SAMPLE, "sample")
 
 
-def _correct_velocities(sample: pd.DataFrame, relation: Relation) -> None:
-    """Fill the ``_circ`` columns in place; without a correction they equal the rotation velocity.
-
-    The factor takes the radius each velocity belongs to; V_max takes r_max as the thesis does. With ``drift_at: r_max``
-    only the velocity at r_max is corrected. The scale length is the one the velocities use; one from the catalogue's R_e has
-    no error.
-    """
-    r_max, r_scale = sample["r_max_arcsec"], sample["r_scale_used_arcsec"]
-    scale_err = sample["r_scale_arcsec_err"].where(sample["inclination_kind"] != "photometric", 0.0)
-    radius = {"v_max": r_max, "v_rmax": r_max, "v_22": _SCALE_LENGTHS_OF_V_22 * r_scale, "v_re": sample["r_e_arcsec"]}
-    radius["v_80"] = R_80_PER_SCALE_LENGTH * r_scale
-    radius["v_re"] = radius["v_re"].where(radius["v_re"].notna(), R_E_PER_SCALE_LENGTH * r_scale)
-    chosen = () if relation.drift == "off" else VELOCITIES if relation.drift_at == "v_max" else ("v_rmax",)
-    for velocity in VELOCITIES:
-        v, log_err = sample[f"{velocity}_kms"], sample[f"log_{velocity}_err"]
-        if velocity not in chosen:
-            sample[f"{velocity}_circ_kms"], sample[f"log_{velocity}_circ_err"] = v, log_err
-            continue
-        r_scale_err = 0.0 if velocity in ("v_22", "v_80") else scale_err  # 2.2 scale lengths, whatever the length
-        drift = correct_drift(
-            v, log_err * v * np.log(10), sample["outer_dispersion_kms"], sample["outer_dispersion_err_kms"],
-            radius[velocity], r_scale, relation.drift, r_scale_err,
-        )  # fmt: skip
-        sample[f"{velocity}_circ_kms"] = drift.v_kms
-        with np.errstate(divide="ignore", invalid="ignore"):
-            sample[f"log_{velocity}_circ_err"] = drift.v_err / (drift.v_kms * np.log(10))
-        sample.loc[v.notna() & ~drift.applied, "flags"] |= GALAXY.NO_DRIFT_CORRECTION
-
-
 def _conclude(sample: pd.DataFrame) -> pd.DataFrame:
     """Fill ``used`` and the words of the flags from the flags."""
     flags = sample["flags"]
@@ -210,7 +186,7 @@ def select_sample(
         sample["reconstruction"] = sample[_STATISTICS[statistic]]
         threshold = frozen.get("threshold")
         sample["reconstruction_threshold"] = np.nan if threshold is None else float(threshold)
-    _correct_velocities(sample, settings.relation)
+    correct_velocities(sample, settings.relation)
     off = settings.relation.internal_extinction == "off"
     sample["extinction_r_mag"] = 0.0 if off else internal_extinction(sample["v_max_kms"], sample["axis_ratio"])
     sample["flags"] = apply_cuts(sample, settings.relation)
@@ -227,7 +203,7 @@ def _log_cuts(name: str, sample: pd.DataFrame) -> None:
 
 
 def merge_samples(paths: Sequence[str | Path], out_path: str | Path) -> pd.DataFrame:
-    """Put the shards' samples into one table, Parquet and an ``.ecsv`` with units beside it.
+    """Put the shards' samples into one table: Parquet, and an ``.ecsv`` and a ``.fits`` with units and descriptions beside it.
 
     A galaxy observed more than once, in several releases, twice in one, or by two surveys, counts once: its other rows stay and
     get DUPLICATE and ``same_as`` (`link_observations`). Rows keep the order of ``paths``. Raises `CatalogueError` for an
@@ -236,15 +212,7 @@ def merge_samples(paths: Sequence[str | Path], out_path: str | Path) -> pd.DataF
     sample = link_observations(pd.concat([read_table(path, SAMPLE) for path in paths], ignore_index=True))
     _conclude(sample)
     write_table(out_path, sample, SAMPLE)
-    _write_ecsv(Path(out_path).with_suffix(".ecsv"), sample)
+    for suffix in (".ecsv", ".fits"):
+        write_described(Path(out_path).with_suffix(suffix), sample, SAMPLE)
     _log_cuts("sample", sample)
     return sample
-
-
-def _write_ecsv(path: Path, sample: pd.DataFrame) -> None:
-    kinds: Mapping[str, type] = {"f": float, "i": np.int64, "b": bool, "s": str}
-    table = Table([
-        Column(sample[c.name].to_numpy(dtype=kinds[c.kind]), name=c.name, unit=c.unit or None, description=c.description) for c in SAMPLE
-    ])  # fmt: skip
-    with whole_file(path) as part:
-        table.write(part, format="ascii.ecsv")
