@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tullyflow.errors import RelationError
+from tullyflow.flags import GALAXY
 from tullyflow.relation.closure import check_closure
 from tullyflow.relation.literature import LITERATURE, offsets
-from tullyflow.relation.tully_fisher import fit_relation
+from tullyflow.relation.tully_fisher import fit_relation, relation_points
 from tullyflow.tables import SAMPLE, TRUTH, write_table
 
 from .conftest import mock_sample, settings_with
@@ -113,6 +114,69 @@ def test_one_survey_can_be_fitted_alone(mock, tmp_path):
     assert (record["n_used"], record["surveys"]) == (50, ["sami"])
 
 
+def with_gas(sample, share, known):
+    """Gas masses of ``share`` times the stars' for the rows of ``known``."""
+    return sample.assign(log_mgas=np.where(known, sample["log_mstar"] + np.log10(share), np.nan))
+
+
+def test_baryonic_relation_takes_stars_and_gas_of_those_that_have_both(mock, tmp_path):
+    sample, _, rewrite = mock
+    rewrite(with_gas(sample, 0.5, np.arange(120) < 90))
+    record = fit(tmp_path, "baryonic", log_mstar_err=0.1)
+    assert record["n_used"] + record["n_outliers"] == 90 and record["n_missing"] == 30
+    assert (record["x"], record["y"]) == ("log10(10^log_mstar + 10^log_mgas)", "log10(v_max_kms)")
+    assert record["slope"] == pytest.approx(0.26, rel=0.12)
+    mass = sample["log_mstar"][:90] + np.log10(1.5)
+    assert record["pivot"] == pytest.approx(mass.median())
+    points = relation_points(with_gas(sample, 0.5, True), "baryonic", "v_max", settings_with(drift="off", log_mstar_err=0.1))
+    np.testing.assert_allclose(points.x, sample["log_mstar"] + np.log10(1.5))
+    np.testing.assert_allclose(points.x_err, 0.1 * np.hypot(1, 0.5) / 1.5)
+
+
+def test_error_of_the_baryonic_mass_is_that_of_a_monte_carlo():
+    sample = mock_sample(np.random.default_rng(1), n=20)[0].assign(log_mgas=9.5, log_mstar_err=0.06)
+    points = relation_points(sample, "baryonic", "v_max", settings_with(drift="off", log_mstar_err=0.04))
+    rng = np.random.default_rng(0)
+    stars = 10 ** (sample["log_mstar"].to_numpy()[:, None] + 0.06 * rng.standard_normal((20, 20000)))
+    drawn = np.log10(stars + 10 ** (9.5 + 0.04 * rng.standard_normal((20, 20000))))
+    np.testing.assert_allclose(points.x_err, drawn.std(axis=1), rtol=0.03)
+
+
+def test_baryonic_relation_without_a_gas_mass_is_a_sentence(mock, tmp_path):
+    record = fit(tmp_path, "baryonic")
+    assert record["n_used"] == 0 and "120 that no cut takes lack a gas mass" in record["error"] and record["pivot"] is None
+
+
+def test_few_galaxies_name_the_cuts_that_took_the_most(mock, tmp_path):
+    sample, _, rewrite = mock
+    flags = np.where(np.arange(120) < 80, GALAXY.FACE_ON, 0) | np.where(np.arange(120) >= 60, GALAXY.LOW_MASS, 0)
+    rewrite(sample.assign(flags=flags, used=False, v_max_kms=np.where(np.arange(120) < 3, np.nan, sample["v_max_kms"])))
+    error = fit(tmp_path)["error"]
+    assert error.startswith("fit: 0 point(s) to fit, at least 10 are needed")
+    assert error.endswith("Of 120 galaxies FACE_ON takes 80, LOW_MASS takes 60.")
+
+
+@pytest.mark.parametrize("method", ["lts", "mnr", "ols", "bisector"])
+@pytest.mark.parametrize(("column", "value"), [
+    ("log_mstar", np.nan), ("log_mstar", np.inf), ("log_mstar", 10.0), ("v_max_kms", np.inf), ("log_v_max_err", 0.0),
+    ("log_v_max_err", np.inf), ("v_max_kms", 100.0), ("v_max_kms", -5.0),
+])  # fmt: skip
+def test_spoiled_columns_end_as_a_sentence_or_a_line_never_a_crash(column, value, method, mock, tmp_path):
+    sample, _, rewrite = mock
+    rewrite(sample.assign(**{column: value}))
+    for relation in ("reverse", "forward"):
+        record = fit(tmp_path, relation, method=method)
+        assert "error" in record or np.isfinite(record["slope"])
+
+
+def test_infinite_mass_error_is_one_that_is_missing(mock, tmp_path):
+    sample, _, rewrite = mock
+    rewrite(sample.assign(log_mstar_err=np.inf))
+    infinite = fit(tmp_path, log_mstar_err=0.1)
+    rewrite(sample)
+    assert infinite["slope"] == fit(tmp_path, log_mstar_err=0.1)["slope"]
+
+
 @pytest.mark.parametrize("wrong", [{"relation": "sideways"}, {"velocity": "v_min"}, {"method": "guess"}])
 def test_unknown_names_are_refused_with_the_known_ones(wrong, mock, tmp_path):
     with pytest.raises(RelationError, match="known:"):
@@ -138,6 +202,20 @@ def test_offsets_compare_at_the_published_pivot_and_say_what_is_alike():
     assert thesis.slope_sigmas == 0
     assert thesis.intercept_difference == pytest.approx(0.01)
     assert thesis.intercept_sigmas == pytest.approx(0.01 / np.sqrt(0.003**2 + (1.09 * 0.004) ** 2 + 0.002**2))
+
+
+@pytest.mark.parametrize(("fit", "name", "unlike"), [
+    ({"velocity": "v_22", "drift": "off", "imf": "chabrier"}, "Bloom+2017", ()),
+    ({"velocity": "v_22", "drift": "evans", "imf": "chabrier"}, "Bloom+2017", ("drift off",)),
+    ({"velocity": "v_80", "drift": "off", "imf": "chabrier"}, "Reyes+2011", ("IMF Kroupa",)),
+    ({"velocity": "v_max", "drift": "evans", "imf": "chabrier"}, "Dawson thesis", ("IMF mixed",)),
+    ({"velocity": "v_max", "drift": "evans", "imf": "own"}, "Dawson thesis", ()),
+    ({"velocity": "v_max", "drift": "off", "imf": "chabrier"}, "Bekeraité+2016", ("velocity v_opt", "drift pressure support")),
+])  # fmt: skip
+def test_offsets_name_what_was_done_differently(fit, name, unlike):
+    line = {"relation": "reverse", "slope": 0.26, "slope_err": 0.01, "intercept": 2.2, "intercept_err": 0.01, "pivot": 10.09, "h": 0.7}
+    row = next(row for row in offsets(line | fit) if row.name == name)
+    assert (row.unlike, row.like_with_like) == (unlike, not unlike)
 
 
 def close(folder, paths, **settings):

@@ -91,7 +91,7 @@ def _truth_of(fit: Mapping, true: pd.DataFrame, points: RelationPoints, settings
 def _shuffled(fit: Mapping, points: RelationPoints, settings: Settings) -> dict:
     """The fit of the same galaxies with their velocities, errors along, dealt out anew."""
     order = np.random.default_rng(settings.seed).permutation(points.x.size)
-    if fit["relation"] == "reverse":
+    if fit["relation"] in ("reverse", "baryonic"):  # the velocity is y
         mixed = replace(points, y=points.y[order], y_err=points.y_err[order], pivot=fit["pivot"])
     else:
         mixed = replace(points, x=points.x[order], x_err=points.x_err[order], pivot=fit["pivot"])

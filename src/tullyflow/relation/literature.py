@@ -54,14 +54,34 @@ class Offset:
     intercept_difference: float
     intercept_sigmas: float
     like_with_like: bool
+    unlike: tuple[str, ...]
     note: str
+
+
+def _unlike(line: Mapping, fit: Mapping) -> tuple[str, ...]:
+    """What the published line is known to have done differently: velocity, drift, and the masses' IMF and h.
+
+    What a paper does not state, or the fit does not say, is not a difference. Each catalogue's own IMF is the thesis' "mixed".
+    """
+    found = []
+    if line["velocity"] != fit.get("velocity"):
+        found.append(f"velocity {line['velocity']}")
+    if line["drift"] != fit.get("drift"):
+        found.append(f"drift {line['drift']}")
+    imf = {"own": "mixed"}.get(str(fit.get("imf")), fit.get("imf"))
+    if imf and line["imf"] and line["imf"].lower() != str(imf).lower():
+        found.append(f"IMF {line['imf']}")
+    if fit.get("h") and np.isfinite(line["h"]) and line["h"] != fit["h"]:
+        found.append(f"h = {line['h']:g}")
+    return tuple(found)
 
 
 def offsets(fit: Mapping) -> list[Offset]:
     """Compare a fit (the JSON of a relation) with every published relation of its kind; an empty list where it has an error.
 
-    The fit's intercept is moved to the published pivot with its covariance, where it has one. ``like_with_like``: same
-    velocity and same treatment of the drift; the masses' IMF is for the reader to weigh (0.24 dex in mass, 0.06 in log V).
+    The fit's intercept is moved to the published pivot with its covariance, where it has one. ``unlike`` names what was done
+    differently (velocity, drift, the masses' IMF and h: Salpeter's masses are 0.24 dex heavier, which is 0.06 in log V);
+    ``like_with_like`` where nothing is known to be.
     """
     if "error" in fit:
         return []
@@ -74,6 +94,7 @@ def offsets(fit: Mapping) -> list[Offset]:
         slope = fit["slope"] - line["slope"]
         intercept = fit["intercept"] + fit["slope"] * lever[0] - line["intercept"]
         intercept_err = np.sqrt(lever @ covariance @ lever + line["intercept_err"] ** 2)
+        unlike = _unlike(line, fit)
         rows.append(
             Offset(
                 name=line["name"],
@@ -82,7 +103,8 @@ def offsets(fit: Mapping) -> list[Offset]:
                 slope_sigmas=slope / float(np.hypot(fit["slope_err"], line["slope_err"])),
                 intercept_difference=intercept,
                 intercept_sigmas=intercept / float(intercept_err),
-                like_with_like=line["velocity"] == fit.get("velocity") and line["drift"] == fit.get("drift"),
+                like_with_like=not unlike,
+                unlike=unlike,
                 note=line["note"],
             )
         )
