@@ -196,6 +196,7 @@ class Relation(_Section):
     surveys: list[SurveyName] | None = Field(None, description="surveys whose galaxies make the relation; the others are shown and carry a flag; null = all")
     velocities: list[Literal["v_max", "v_22", "v_re", "v_80", "v_rmax"]] = Field(["v_max", "v_22"], description="velocities to use")
     methods: list[Literal["lts", "mnr", "ols", "bisector"]] = Field(["lts", "mnr"], description="fits to make")
+    ssfr_split: float = Field(-11.0, description="log10 specific star formation rate (1/yr) between the classes of star-forming and quiescent galaxies, which are also fitted apart")
     pivot_log_mstar: float | None = Field(10.09, description="pivot of log M* (thesis); null = the sample's median")
     pivot_log_v: float | None = Field(2.256, description="pivot of log V (thesis); null = the sample's median")
     clip: float = Field(2.6, gt=0, description="LTS clipping, in standard deviations")

@@ -206,6 +206,15 @@ def test_masses_distances_and_inclinations_are_brought_to_the_projects_system(tm
     assert frame.loc["c", "flags"] & GALAXY.MISSING_MASS
 
 
+def test_gas_masses_and_volume_weights_are_taken_from_the_table(tmp_path, configure):
+    csv = tmp_path / "mine.csv"
+    table = {"galaxy": ["a", "b"], "velocity": ["v.fits"] * 2, "log_mgas": [9.5, None], "volume_weight": [0.4, -999.0]}
+    pd.DataFrame(table).to_csv(csv, index=False)
+    frame = local.targets({"catalogue": csv}, "user", configure(catalogue=str(csv), surveys=["local"]))
+    np.testing.assert_array_equal(frame["log_mgas"], [9.5, np.nan])
+    np.testing.assert_array_equal(frame["volume_weight"], [0.4, np.nan])
+
+
 def test_a_misspelt_column_and_an_impossible_axis_ratio_are_said(tmp_path, configure, caplog):
     csv = tmp_path / "mine.csv"
     pd.DataFrame({"galaxy": ["a", "b"], "velocity": ["x.fits"] * 2, "axisratio": [0.5, 0.4], "foo": [1, 2]}).to_csv(csv, index=False)

@@ -306,6 +306,21 @@ def test_no_galaxy_is_lost_as_the_repeat_of_one_beyond_the_limit(tmp_path, confi
         assert list(frame["galaxy"][(frame["flags"] & GALAXY.DUPLICATE) != 0]) == flagged
 
 
+def test_volume_weights_are_esrweight_and_a_galaxy_outside_the_samples_has_none(tmp_path, configure):
+    weights = np.array([0.03, 1.7, -999.0, 0.0, 0.5])
+    frame = manga.targets(small_drpall(tmp_path / "d.fits", esrweight=weights), "DR17", configure()).set_index("galaxy")
+    assert frame["volume_weight"].round(6).to_dict() == pytest.approx(
+        {"8000-1901": 1.7, "8000-12701": np.nan, "9000-1901": np.nan, "9000-6101": 0.03}, nan_ok=True
+    )
+    assert manga.targets(small_drpall(tmp_path / "e.fits"), "DR17", configure())["volume_weight"].isna().all()  # no such column
+
+
+def test_real_volume_weights_are_positive_and_span_decades(shared, configure):
+    weights = manga.targets(drpall(shared, "DR15"), "DR15", configure())["volume_weight"]
+    assert weights.notna().mean() > 0.9 and weights.min() > 0
+    assert weights.quantile(0.95) > 10 * weights.quantile(0.05)
+
+
 def test_the_first_galaxies_of_the_real_drpall_are_all_kept(shared, configure):
     """Three of the first 50 are repeats of galaxies further down the list."""
     catalogue = drpall(shared, "DR15")

@@ -97,7 +97,7 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
 
     frame = pd.DataFrame({name: column(name) for name, kind in _FROM_TABLE.items() if kind != "s"})
     axis_ratio = np.where(np.isfinite(frame["axis_ratio"]), frame["axis_ratio"], axis_ratio_from_inclination(column("inclination_deg")))
-    positive = ("r_e_arcsec", "sersic_n", "psf_fwhm_arcsec", "distance_mpc")
+    positive = ("r_e_arcsec", "sersic_n", "psf_fwhm_arcsec", "distance_mpc", "volume_weight")
     frame = frame.assign(**{name: frame[name].where(frame[name] > 0) for name in positive})
     possible = (axis_ratio > 0) & (axis_ratio <= 1)
     frame["axis_ratio"] = np.where(possible, axis_ratio, np.nan)

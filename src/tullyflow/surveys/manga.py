@@ -55,8 +55,9 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
 
     Only the main sample (MNGTARG1 bits 10-12) if ``manga.main_sample``, but always the galaxies asked for by name.
     NSA masses (elliptical Petrosian, else Sersic; `SYSTEMS`) and r magnitudes are brought to the settings' h; what further
-    catalogues say is merged (`merge_tables`). -9999 and -999 are NaN; a galaxy without mass keeps its row. Repeated observations
-    of a galaxy that this run has are flagged. Raises `CatalogueError` for an unreadable catalogue.
+    catalogues say is merged (`merge_tables`). -9999 and -999 are NaN; a galaxy without mass keeps its row. The volume weight is
+    esrweight, of primary, colour-enhanced and down-sampled secondary together (Wake+2017). Repeated observations of a galaxy that
+    this run has are flagged. Raises `CatalogueError` for an unreadable catalogue.
     """
     drpall = _read_drpall(catalogues, release)
     name = drpall["plateifu"]
@@ -81,6 +82,7 @@ def targets(catalogues: Mapping[str, Path], release: str, settings: Settings) ->
         "pa_phot_deg": np.mod(_value(d["nsa_elpetro_phi"]), 180.0),
         "sersic_n": _value(d.get("nsa_sersic_n", np.full(len(z), np.nan)), positive=True),
         "abs_mag_r": magnitude_to_h(_value(d["nsa_elpetro_absmag"][:, _BAND_R]), h),
+        "volume_weight": _value(d.get("esrweight", np.full(len(z), np.nan)), positive=True),
         "psf_fwhm_arcsec": _value(d["rfwhm"], positive=True), "drp3qual": d["drp3qual"], "flags": 0, "messages": "", "observation": "",
     })  # fmt: skip
     check_names(frame["galaxy"], f"manga {release} drpall")
@@ -94,7 +96,7 @@ def _read_drpall(catalogues: Mapping[str, Path], release: str) -> dict[str, np.n
     if "drpall" not in catalogues:
         raise CatalogueError(f"manga {release}: drpall was not fetched; its address is in the releases table, or set 'mirror'.")
     path = Path(catalogues["drpall"])
-    wanted = ("mngtarg3", "nsa_sersic_mass", "nsa_sersic_n", "nsa_z", "mangaid")
+    wanted = ("mngtarg3", "nsa_sersic_mass", "nsa_sersic_n", "nsa_z", "mangaid", "esrweight")
     try:
         return read_columns(path, wanted, "MANGA", _NEEDED)
     except DataError as err:
