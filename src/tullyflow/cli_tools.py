@@ -21,12 +21,15 @@ def add_tools(commands) -> None:
     _add_position_angle(commands)
     _add_moments(commands)
     _add_galaxy(commands)
+    _add_fit_line(commands)
+    _add_explain(commands)
 
 
-def _tool(commands, name: str, function, summary: str) -> argparse.ArgumentParser:
+def _tool(commands, name: str, function, summary: str, settings: bool = True) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
     parser.set_defaults(function=partial(_in_one_sentence, function), log_to_stderr=True)
-    parser.add_argument("--settings", help="config file (YAML) whose section maps is used; none is needed")
+    if settings:
+        parser.add_argument("--settings", help="config file (YAML) whose section maps is used; none is needed")
     return parser
 
 
@@ -38,7 +41,7 @@ def _in_one_sentence(function, args) -> None:
         raise
     except OSError as err:
         named = re.sub(r"\.([^/]+)\.\d+\.part", r"\1", str(err.filename or ""))  # a file is written beside its place first
-        place = named or getattr(args, "plot", None) or args.out or "stdout"
+        place = named or getattr(args, "plot", None) or getattr(args, "out", None) or "stdout"
         raise SettingsError(f"{place}: {err.strerror or err}.") from err
 
 
@@ -203,3 +206,58 @@ def _galaxy(args) -> None:
         found = find_galaxy(read.maps, file.path, checkpoint, settings, known, positioned=read.positioned)
         written = write_galaxy(found, args.out / name)
         print(json.dumps(record(found)) if args.json else words(found, written))
+
+
+def _add_fit_line(commands) -> None:
+    parser = _tool(commands, "fit-line", _fit_line, "a line through two columns of your table", settings=False)
+    add = parser.add_argument
+    add("table", type=Path, metavar="TABLE", help="CSV, TSV, ECSV, FITS, Parquet or VOTable; rows with a missing value are left out")
+    add("--x", required=True, metavar="COL", help="column of x")
+    add("--y", required=True, metavar="COL", help="column of y; the scatter is in y")
+    add("--xerr", default="", metavar="COL|NUMBER", help="1 sigma of x: a column, or one number for all")
+    add("--yerr", default="", metavar="COL|NUMBER", help="1 sigma of y: a column, or one number for all")
+    add("--upper", default="", metavar="COL", help="column that is true where y is an upper limit (mnr alone takes them)")
+    add("--method", default="lts", choices=("lts", "mnr", "ols", "bisector"),
+        help="least trimmed squares (default), marginalised normal regression, ordinary least squares, or the bisector: the last two for "
+             "comparison, since they know neither errors nor outliers")  # fmt: skip
+    add("--pivot", default="median", metavar="median|VALUE", help="x at which the intercept is given (default: the median of x)")
+    add("--clip", type=float, default=2.6, metavar="SIGMA", help="of lts: outliers are further from the line (default 2.6)")
+    add("--seed", type=int, default=0, metavar="N", help="of lts and mnr: the same seed gives the same fit (default 0)")
+    add("--json", action="store_true", help="print JSON, with the covariance and every outlier")
+    add("--plot", type=Path, metavar="OUT.png", help="draw points, line, intrinsic scatter and residuals (.png or .pdf)")
+
+
+def _fit_line(args) -> None:
+    from tullyflow.tools.fit_line import fit_table, record, words
+    from tullyflow.tools.line_table import Columns, open_table
+
+    if args.plot is not None:
+        _check_file(args.plot)
+    found = fit_table(
+        open_table(args.table), Columns(args.x, args.y, args.xerr, args.yerr, args.upper), args.method, args.pivot, args.clip, args.seed
+    )
+    if args.plot is not None:
+        from tullyflow.report.figures.line import plot_line
+        from tullyflow.report.figures.style import save_picture
+
+        save_picture(plot_line(found), args.plot)
+    print(json.dumps(record(found), indent=1) if args.json else words(found))
+
+
+def _add_explain(commands) -> None:
+    parser = _tool(commands, "explain", _explain, "the whole story of one galaxy of a run: what was found, every cut, and why", settings=False)
+    add = parser.add_argument
+    add("galaxy", metavar="GALAXY", help="its name, or where several are called so RELEASE/NAME or SURVEY-RELEASE/NAME")
+    add("--run", metavar="RUN", help="name of the run, results/RUN (default: the only one here, or the newest)")
+    add("--sample", type=Path, metavar="PATH", help="sample.parquet of a run elsewhere, instead of --run")
+    add("--survey", metavar="S", help="only galaxies of this survey")
+    add("--json", action="store_true", help="print JSON")
+
+
+def _explain(args) -> None:
+    from tullyflow.tools.explain import explain, find_sample, record, words
+
+    if args.run is not None and args.sample is not None:
+        raise SettingsError("explain: --run and --sample both name a table; give one of them.")
+    found = explain(args.sample or find_sample(args.run), args.galaxy, args.survey)
+    print(json.dumps(record(found), indent=1, ensure_ascii=False) if args.json else words(found))
