@@ -24,10 +24,10 @@ from tullyflow.relation.record import read_record, write_record
 from tullyflow.settings import Relation, Settings
 from tullyflow.tables import GALAXIES, KINEMATICS, SAMPLE, TARGETS, conform, read_table, write_table
 
-__all__ = ["correct_velocities", "cut_flow", "freeze_threshold", "measure_threshold", "merge_samples", "select_sample"]
+__all__ = ["RECONSTRUCTION_COLUMNS", "cut_flow", "freeze_threshold", "measure_threshold", "merge_samples", "select_sample"]
 
 _LOG = logging.getLogger("tullyflow")
-_STATISTICS = {"chi2": "chi2_velocity", "mse_over_v": "mse_over_v"}
+RECONSTRUCTION_COLUMNS = {"chi2": "chi2_velocity", "mse_over_v": "mse_over_v"}
 _MIN_CORRELATED = 10  # galaxies: a rank correlation of fewer says nothing
 
 
@@ -67,8 +67,9 @@ def measure_threshold(frame: pd.DataFrame, relation: Relation) -> dict:
     fit_to_count = (apply_cuts(frame, relation, KINEMATIC_CUTS) & GALAXY.excluding) == 0
     values, velocity = np.array([]), np.array([])
     if relation.reconstruction != "off":
-        counted = frame.loc[fit_to_count & np.isfinite(frame[_STATISTICS[relation.reconstruction]])]
-        values, velocity = (counted[name].to_numpy(dtype=float) for name in (_STATISTICS[relation.reconstruction], "v_max_sini_kms"))
+        column = RECONSTRUCTION_COLUMNS[relation.reconstruction]
+        counted = frame.loc[fit_to_count & np.isfinite(frame[column])]
+        values, velocity = (counted[name].to_numpy(dtype=float) for name in (column, "v_max_sini_kms"))
     mean, std = (float(values.mean()), float(values.std())) if values.size else (np.nan, np.nan)
     if relation.reconstruction_from == "median" and values.size:
         mean = float(np.median(values))
@@ -181,9 +182,9 @@ def select_sample(
     frozen = read_record(threshold_path)
     statistic = frozen.get("statistic", "off")
     if statistic != "off":
-        if statistic not in _STATISTICS:
-            raise RelationError(f"{threshold_path}: unknown statistic {statistic!r}; known: {', '.join(_STATISTICS)}, off.")
-        sample["reconstruction"] = sample[_STATISTICS[statistic]]
+        if statistic not in RECONSTRUCTION_COLUMNS:
+            raise RelationError(f"{threshold_path}: unknown statistic {statistic!r}; known: {', '.join(RECONSTRUCTION_COLUMNS)}, off.")
+        sample["reconstruction"] = sample[RECONSTRUCTION_COLUMNS[statistic]]
         threshold = frozen.get("threshold")
         sample["reconstruction_threshold"] = np.nan if threshold is None else float(threshold)
     correct_velocities(sample, settings.relation)
