@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tullyflow.relation import tully_fisher
+from tullyflow.report.figures.listing import METHOD_WORDS, RELATION_WORDS, VELOCITY_WORDS
+from tullyflow.report.figures.panels import MANY_POINTS
+from tullyflow.report.figures.quantities import VELOCITY_SYMBOLS
 from tullyflow.report.figures.style import (
     BAND,
     EXCLUDED,
@@ -25,33 +28,29 @@ from tullyflow.report.figures.style import (
 if TYPE_CHECKING:
     from tullyflow.settings import Settings
 
-__all__ = ["METHOD_WORDS", "RELATION_WORDS", "VELOCITY_WORDS", "plot_relation", "relation_points"]
+__all__ = [
+    "METHOD_WORDS", "RELATION_WORDS", "VELOCITY_WORDS", "axis_labels", "draw_galaxies", "draw_typical_error", "is_line", "line_y",
+    "literature_looks", "plot_relation", "relation_limits", "relation_points", "residuals",
+]  # fmt: skip
 
-RELATION_WORDS = {"reverse": "Reverse relation", "forward": "Forward relation", "r_band": "r-band relation"}
-METHOD_WORDS = {"lts": "least trimmed squares", "mnr": "marginalised normal regression", "ols": "ordinary least squares"}
-VELOCITY_WORDS = {
-    "v_max": "asymptotic velocity",
-    "v_22": "velocity at 2.2 scale lengths",
-    "v_re": "velocity at the half-light radius",
-    "v_80": "velocity at the radius of 80 % of the light",
-    "v_rmax": "velocity at the outermost data",
-}
-_SYMBOL = {"v_max": r"V_{\max}", "v_22": r"V_{2.2}", "v_re": r"V_{R_\mathrm{e}}", "v_80": r"V_{80}", "v_rmax": r"V_{r_{\max}}"}
-_MASS_LABEL = r"stellar mass  $\log_{10}\,(M_{\!\star}\,/\,\mathrm{M}_\odot)$"
+_MASS_LABEL = r"stellar mass  $\log_{10}\,(M_{\!*}\,/\,\mathrm{M}_\odot)$"
 _MAGNITUDE_LABEL = r"absolute magnitude  $M_r$  (mag)"
+_BARYONIC_LABEL = r"baryonic mass  $\log_{10}\,(M_\mathrm{b}\,/\,\mathrm{M}_\odot)$"
 _LITERATURE_COLOURS = tuple(OKABE_ITO[name] for name in ("orange", "sky", "purple", "green", "vermilion", "blue"))
 _MANY = 500  # galaxies: above this one typical error bar stands for all
 
 
-def _axis_labels(relation: str, velocity: str, corrected: bool) -> tuple[str, str, str]:
-    """Labels of x and y with their units, and the unit of the residual."""
-    kind = "circular velocity" if corrected else "rotation velocity"
-    speed = rf"{kind}  $\log_{{10}}\,({_SYMBOL.get(velocity, 'V')}\,/\,\mathrm{{km\,s^{{-1}}}})$"
+def axis_labels(fit: Mapping) -> tuple[str, str, str]:
+    """Return the labels of x and y of a fit with their units, and the unit of the residual."""
+    kind = "circular velocity" if fit.get("drift", "off") != "off" else "rotation velocity"
+    speed = rf"{kind}  $\log_{{10}}\,({VELOCITY_SYMBOLS.get(fit['velocity'], 'V')}\,/\,\mathrm{{km\,s^{{-1}}}})$"
+    baryonic = (_BARYONIC_LABEL, speed) if str(fit.get("y", "")).startswith("log10(v") else (speed, _BARYONIC_LABEL)
     return {
         "reverse": (_MASS_LABEL, speed, "dex"),
         "forward": (speed, _MASS_LABEL, "dex"),
         "r_band": (speed, _MAGNITUDE_LABEL, "mag"),
-    }[relation]
+        "baryonic": (*baryonic, "dex"),
+    }[fit["relation"]]
 
 
 def relation_points(sample: pd.DataFrame, fit: Mapping, settings: "Settings") -> pd.DataFrame:
@@ -85,19 +84,30 @@ def relation_points(sample: pd.DataFrame, fit: Mapping, settings: "Settings") ->
         }
     )
     table["outlier"] = table["used"] & table["galaxy"].isin(fit.get("outliers") or [])
-    table["residual"] = table["y"] - _line(table["x"], fit) if _is_fit(fit) else np.nan
+    table["residual"] = table["y"] - line_y(table["x"], fit) if is_line(fit) else np.nan
     return table
 
 
-def _is_fit(fit: Mapping) -> bool:
+def residuals(sample: pd.DataFrame, fit: Mapping, settings: "Settings") -> pd.Series:
+    """Return y minus the fit for every row of the sample; NaN where the galaxy is not used, lacks a value, or there is no line."""
+    values = pd.Series(np.nan, index=sample.index)
+    if is_line(fit):
+        points = tully_fisher.relation_points(sample, fit["relation"], fit["velocity"], settings)
+        values.loc[points.rows] = points.y - line_y(points.x, fit)
+    return values
+
+
+def is_line(fit: Mapping) -> bool:
+    """Return whether a relation's record carries a line, rather than an error."""
     return all(isinstance(fit.get(key), int | float) and np.isfinite(fit[key]) for key in ("slope", "intercept", "pivot"))
 
 
-def _line(x, fit: Mapping):
+def line_y(x, fit: Mapping) -> np.ndarray:
+    """Return y of a line with ``slope``, ``intercept`` and ``pivot`` at ``x``."""
     return fit["slope"] * (np.asarray(x, dtype=float) - fit["pivot"]) + fit["intercept"]
 
 
-def _limits(points: pd.DataFrame, column: str) -> tuple[float, float]:
+def relation_limits(points: pd.DataFrame, column: str) -> tuple[float, float]:
     """Axis limits from the galaxies in the relation, opened a little for the excluded ones."""
     used = points.loc[points["used"], column]
     core = used if len(used) >= 2 else points[column]
@@ -110,7 +120,8 @@ def _limits(points: pd.DataFrame, column: str) -> tuple[float, float]:
     return float(lowest - 0.06 * span), float(highest + 0.06 * span)
 
 
-def _draw_galaxies(axes: Axes, points: pd.DataFrame, y: str) -> list[Artist]:
+def draw_galaxies(axes: Axes, points: pd.DataFrame, y: str) -> list[Artist]:
+    """Draw used galaxies with their errors, clipped ones open, excluded ones faint, with ``y`` or ``residual`` upwards; return a key."""
     handles: list[Artist] = []
     used, out = points[points["used"]], points[~points["used"]]
     size = float(np.clip(28 - 6 * np.log10(max(len(points), 1)), 5, 24))
@@ -120,7 +131,7 @@ def _draw_galaxies(axes: Axes, points: pd.DataFrame, y: str) -> list[Artist]:
             bars = {"fmt": "none", "ecolor": style.colour, "elinewidth": 0.6, "alpha": 0.28, "zorder": 2}
             axes.errorbar(rows["x"], rows[y], xerr=rows["x_err"], yerr=rows["y_err"], **bars)
         kept, clipped = rows[~rows["outlier"]], rows[rows["outlier"]]
-        looks = {"marker": style.marker, "s": size, "zorder": 3}
+        looks = {"marker": style.marker, "s": size, "zorder": 3, "rasterized": len(points) > MANY_POINTS}
         label = f"{style.label} ({len(rows)})"
         handles.append(axes.scatter(kept["x"], kept[y], color=style.colour, edgecolors="white", linewidths=0.35, label=label, **looks))
         axes.scatter(clipped["x"], clipped[y], facecolors="white", edgecolors=style.colour, linewidths=0.9, **looks)
@@ -131,11 +142,12 @@ def _draw_galaxies(axes: Axes, points: pd.DataFrame, y: str) -> list[Artist]:
         )
     if len(out):
         looks = {"s": 0.6 * size, "marker": "o", "facecolors": "none", "edgecolors": EXCLUDED, "linewidths": 0.6, "zorder": 1}
+        looks["rasterized"] = len(points) > MANY_POINTS
         handles.append(axes.scatter(out["x"], out[y], label=f"excluded ({len(out)})", **looks))
     return handles
 
 
-def _draw_typical_error(axes: Axes, points: pd.DataFrame) -> None:
+def draw_typical_error(axes: Axes, points: pd.DataFrame) -> None:
     """One bar of median length in the lower right corner, where a rising relation has no galaxies."""
     used = points[points["used"]]
     (x_low, x_high), (y_low, y_high) = axes.get_xlim(), axes.get_ylim()
@@ -144,16 +156,20 @@ def _draw_typical_error(axes: Axes, points: pd.DataFrame) -> None:
     axes.annotate("typical error", (x, y), xytext=(0, 14), textcoords="offset points", ha="center", fontsize=7.5, color="#555555")
 
 
+def literature_looks(k: int) -> dict:
+    """Return colour and dashes of the k-th published line."""
+    return {"color": _LITERATURE_COLOURS[k % 6], "linestyle": LITERATURE_DASHES[k % 6]}
+
+
 def _draw_literature(axes: Axes, literature: Sequence[Mapping], x: np.ndarray) -> list[Artist]:
     handles: list[Artist] = []
     for k, line in enumerate(literature):
-        looks = {"color": _LITERATURE_COLOURS[k % 6], "linestyle": LITERATURE_DASHES[k % 6], "linewidth": 1.3, "zorder": 4}
-        handles += axes.plot(x, line["slope"] * (x - line["pivot"]) + line["intercept"], label=str(line["name"]), **looks)
+        handles += axes.plot(x, line_y(x, line), label=str(line["name"]), linewidth=1.3, zorder=4, **literature_looks(k))
     return handles
 
 
 def _draw_fit(top: Axes, bottom: Axes, fit: Mapping, grid: np.ndarray, unit: str) -> list[Artist]:
-    y, scatter = _line(grid, fit), float(fit.get("scatter") or 0.0)
+    y, scatter = line_y(grid, fit), float(fit.get("scatter") or 0.0)
     slope = f"{fit['slope']:.3f}".replace("-", "−")
     error = f" ± {fit['slope_err']:.3f}" if isinstance(fit.get("slope_err"), int | float) else ""
     handles: list[Artist] = list(top.plot(grid, y, color=FIT, linewidth=1.8, zorder=5, label=f"this work: slope {slope}{error}"))
@@ -201,20 +217,20 @@ def plot_relation(sample: pd.DataFrame, fit: Mapping, settings: "Settings", lite
     """
     relation, velocity = fit["relation"], fit["velocity"]
     points = relation_points(sample, fit, settings)
-    x_label, y_label, unit = _axis_labels(relation, velocity, fit.get("drift", "off") != "off")
+    x_label, y_label, unit = axis_labels(fit)
     with house_style():
         figure = new_figure(6.4, 6.9)
         top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3.1, 1]})
-        x_limits, y_limits = _limits(points, "x"), _limits(points, "y")
+        x_limits, y_limits = relation_limits(points, "x"), relation_limits(points, "y")
         top.set(xlim=x_limits, ylim=y_limits, ylabel=y_label)
         bottom.set(xlabel=x_label, ylabel=f"residual ({unit})")
         grid = np.linspace(*x_limits, 50)
-        galaxies = _draw_galaxies(top, points, "y")
+        galaxies = draw_galaxies(top, points, "y")
         published = _draw_literature(top, literature, grid)
         ours: list[Artist] = []
-        if _is_fit(fit):
+        if is_line(fit):
             ours = _draw_fit(top, bottom, fit, grid, unit)
-            _draw_galaxies(bottom, points, "residual")
+            draw_galaxies(bottom, points, "residual")
             used = points.loc[points["used"], "residual"].abs()
             extent = 1.15 * max(3 * float(fit.get("rms") or 0), float(np.percentile(used, 99)) if len(used) else 0.3)
             bottom.set_ylim(-extent, extent)
@@ -226,7 +242,7 @@ def plot_relation(sample: pd.DataFrame, fit: Mapping, settings: "Settings", lite
             top.invert_yaxis()
             bottom.invert_yaxis()
         if int(points["used"].sum()) > _MANY:
-            _draw_typical_error(top, points)
+            draw_typical_error(top, points)
         hidden = int((~points["x"].between(*x_limits) | ~points["y"].between(*y_limits)).sum())
         if hidden:
             where = {"xycoords": "axes fraction", "ha": "right", "va": "bottom", "fontsize": 7.5, "color": "#666666"}

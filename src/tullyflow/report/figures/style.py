@@ -43,7 +43,7 @@ BAND = "#8a8a8a"
 EXCLUDED = "#b4b4b4"
 VELOCITY_MAP = "RdBu_r"  # red recedes, white is the systemic velocity
 INTENSITY_MAP = "cividis"
-LITERATURE_DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (2, 3)))
+LITERATURE_DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), "-", (0, (2, 3)))
 
 _RC = {
     "font.size": 9,
@@ -152,7 +152,7 @@ def save_figure(figure: Figure, stem: str | Path, data: "pd.DataFrame") -> Saved
         with whole_file(saved.png) as part:
             figure.savefig(part, format="png", dpi=200, metadata={"Software": None}, pil_kwargs={"optimize": True})
         with whole_file(saved.pdf) as part:
-            figure.savefig(part, format="pdf", metadata={"CreationDate": None})
+            figure.savefig(part, format="pdf", dpi=200, metadata={"CreationDate": None})
     with whole_file(saved.csv) as part:
         data.to_csv(part, index=False)
     return saved

@@ -1,0 +1,186 @@
+"""One property of the galaxies against another, survey by survey, with running medians and rank correlations (thesis figs 4.5-4.10)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from tullyflow.report.figures.panels import count_beyond, draw_points, draw_running_median, log_axis, panel_key, robust_limits, say
+from tullyflow.report.figures.quantities import QUANTITIES, Quantity, quantity_values, velocity_quantity
+from tullyflow.report.figures.relation import residuals
+from tullyflow.report.figures.style import FIT, house_style, new_figure
+
+if TYPE_CHECKING:
+    from tullyflow.settings import Settings
+
+__all__ = ["Trend", "coefficient_words", "plot_trends", "trend_points", "trend_table", "trends_of"]
+
+_RESIDUALS = {
+    "residual_r_band": ("r_band", r"$M_r - M_r(V)$ (mag)", "magnitude residual"),
+    "residual_forward": ("forward", r"$\log_{10} M_{\!*} - \log_{10} M_{\!*}(V)$ (dex)", "mass residual"),
+    "residual_reverse": ("reverse", r"$\log_{10} V - \log_{10} V(M_{\!*})$ (dex)", "velocity residual"),
+}
+_PANELS = {  # figure -> its panels, each y against x
+    "age": (("log_v", "log_age_yr"),),
+    "mass_to_light": (("log_v", "log_ml"),),
+    "turnover": (("log_mstar", "r_turn_over_re"), ("log_v", "r_turn_over_re")),
+    "magnitude_residual": (("r_turn_over_re", "residual_r_band"),),
+    "mass_residual": (("r_turn_over_re", "residual_forward"),),
+    "extent": (("r_turn_over_re", "r_max_over_re"),),
+}
+
+
+@dataclass(frozen=True)
+class Trend:
+    """One panel: the two quantities and the used galaxies that have both (galaxy, survey, x, y, open); ``missing`` lack one of them.
+
+    ``open`` marks galaxies whose turnover radius, where it is on an axis, is within half the beam: not resolved, a limit rather
+    than a value. ``sentence`` says why there is nothing to draw, where there is nothing.
+    """
+
+    x: Quantity
+    y: Quantity
+    points: pd.DataFrame
+    missing: int
+    sentence: str = ""
+
+
+def residual_quantity(name: str, sample: pd.DataFrame, fits: Mapping[str, Mapping], settings: "Settings") -> Quantity:
+    """Return a residual (``residual_`` and the relation's name) as a quantity of this sample; NaN where no line could be fitted."""
+    relation, label, words = _RESIDUALS[name]
+    fit = fits.get(relation)
+    if fit is None:
+        return Quantity(name, label, words, f"No {words}: the settings fit no {relation.replace('_', '-')} relation.", values=_nothing)
+    values = residuals(sample, fit, settings)
+    reason = f": {fit['error'].removeprefix('fit: ')}" if fit.get("error") else "."
+    return Quantity(name, label, words, f"No {words}: no line could be fitted{reason}", values=lambda rows: values[rows.index].to_numpy())
+
+
+def _nothing(sample: pd.DataFrame) -> np.ndarray:
+    return np.full(len(sample), np.nan)
+
+
+def trend_points(sample: pd.DataFrame, x: Quantity, y: Quantity) -> Trend:
+    """Return the used galaxies of one panel; what is not finite, or not positive on a logarithmic axis, is left out and counted."""
+    used = sample[sample["used"]]
+    points = pd.DataFrame(
+        {"galaxy": used["galaxy"], "survey": used["survey"], "x": quantity_values(x, used), "y": quantity_values(y, used)}
+    ).reset_index(drop=True)
+    unresolved = (used["r_turn_arcsec"] < used["psf_fwhm_arcsec"] / 2).to_numpy()
+    points["open"] = unresolved & ("r_turn_over_re" in (x.name, y.name))
+    bad = {axis: points[axis].isna() | (quantity.log & ~(points[axis] > 0)) for axis, quantity in (("x", x), ("y", y))}
+    known = ~(bad["x"] | bad["y"])
+    sentence = ""
+    if used.empty:
+        sentence = "No galaxy is in the relation."
+    elif not known.any():
+        alone = next((q.absent for axis, q in (("y", y), ("x", x)) if bad[axis].all()), None)
+        sentence = alone or f"No galaxy in the relation has both {y.words} and {x.words}."
+    return Trend(x, y, points[known].reset_index(drop=True), int((~known).sum()), sentence)
+
+
+def trends_of(name: str, sample: pd.DataFrame, fits: Mapping[str, Mapping], settings: "Settings") -> list[Trend]:
+    """Return the panels of a figure of this kind (``age``, ``mass_to_light``, ``turnover``, ``..._residual``, ``extent``).
+
+    ``fits`` holds one fit per relation; only residuals need them.
+    """
+
+    def quantity(key: str) -> Quantity:
+        if key == "log_v":
+            return velocity_quantity(settings)
+        return residual_quantity(key, sample, fits, settings) if key in _RESIDUALS else QUANTITIES[key]
+
+    return [trend_points(sample, quantity(x), quantity(y)) for x, y in _PANELS[name]]
+
+
+def coefficient_words(row: Mapping | None) -> str:
+    """Say a rank correlation: coefficient, bootstrap error and permutation p; "" where there is none."""
+    if row is None or row.get("rho") is None or not np.isfinite(row["rho"]):
+        return ""
+    rho, err, p = (row.get(key) for key in ("rho", "rho_err", "p"))
+    words = rf"$r_s$ = {rho:.2f}".replace("-", "−")
+    words += f" ± {err:.2f}" if err is not None and np.isfinite(err) else ""
+    if p is None or not np.isfinite(p):
+        return words
+    return f"{words}, p < 0.001" if p < 0.001 else f"{words}, p = {p:.3f}"
+
+
+def _guide(axes: Axes, trend: Trend) -> None:
+    """The line a panel is read against: no residual, or data that end where the curve turns over."""
+    dashes = {"color": FIT, "linewidth": 0.9, "linestyle": (0, (2, 2)), "zorder": 1}
+    if trend.y.name.startswith("residual"):
+        axes.axhline(0, **dashes)
+    if trend.y.name == "residual_r_band":
+        for y, word in ((0.98, "fainter than the relation"), (0.02, "brighter")):
+            axes.annotate(word, (0.01, y), xycoords="axes fraction", va="top" if y > 0.5 else "bottom", fontsize=7.5, color="#555555")
+    if trend.y.name == "r_max_over_re":
+        grid = np.array(axes.get_xlim())
+        axes.plot(grid, grid, **dashes, scalex=False, scaley=False)
+        where = {"xycoords": "axes fraction", "ha": "right", "va": "bottom", "fontsize": 7.5, "color": "#555555"}
+        axes.annotate(r"$r_\mathrm{max} = r_\mathrm{turn}$", (0.98, 0.02), **where)
+
+
+def _draw(axes: Axes, trend: Trend, words: Mapping[str, str]) -> list[Line2D]:
+    for which, quantity in (("x", trend.x), ("y", trend.y)):
+        getattr(axes, f"set_{which}label")(quantity.label)
+    if trend.sentence:
+        say(axes, trend.sentence)
+        return []
+    limits = {which: robust_limits(trend.points[which], quantity.log) for which, quantity in (("x", trend.x), ("y", trend.y))}
+    for which, quantity in (("x", trend.x), ("y", trend.y)):
+        if quantity.log:
+            log_axis(axes, which, limits[which])
+        else:
+            getattr(axes, f"set_{which}lim")(*limits[which])
+    handles = draw_points(axes, trend.points)
+    median = draw_running_median(axes, trend.points)
+    _guide(axes, trend)
+    count_beyond(axes, trend.points["x"], trend.points["y"])
+    for survey, handle in handles.items():
+        handle.set_label("  ".join(filter(None, (handle.get_label(), words.get(survey, "")))))
+    shown = list(handles.values())
+    if trend.points["open"].any():
+        looks = {"marker": "o", "markerfacecolor": "none", "color": FIT, "markersize": 4.5, "linestyle": "none"}
+        label = rf"open: $r_\mathrm{{turn}}$ within half the beam ({int(trend.points['open'].sum())})"
+        shown.append(Line2D([], [], label=label, **looks))
+    if median:
+        looks = {"color": FIT, "marker": "s", "markersize": 5, "markerfacecolor": "white", "linewidth": 1.2}
+        shown.append(Line2D([], [], label="running median, its 1σ", **looks))
+    return shown
+
+
+def plot_trends(trends: Sequence[Trend], title: str, rows: Sequence[Mapping] = ()) -> Figure:
+    """Draw the panels side by side.
+
+    ``rows`` are rank correlations (``x``, ``y``, ``survey``, ``rho``, ``rho_err``, ``p``), said in each panel's key. A panel
+    without galaxies carries its sentence; galaxies beyond the robust limits are counted, never cut from the medians.
+    """
+    with house_style():
+        figure = new_figure(5.6 if len(trends) == 1 else 4.5 * len(trends), 4.7)
+        panels = figure.subplots(1, len(trends), squeeze=False, sharey=len({t.y.name for t in trends}) == 1)[0]
+        for axes, trend in zip(panels, trends, strict=True):
+            words = {
+                str(row["survey"]): coefficient_words(row)
+                for row in rows
+                if {row["x"], row["y"]} == {trend.x.name, trend.y.name} and not row.get("at_fixed")
+            }
+            handles = _draw(axes, trend, words)
+            axes.label_outer(remove_inner_ticks=False)
+            panel_key(axes, title if axes is panels[0] else f"against {trend.x.words}", handles)
+    return figure
+
+
+def trend_table(trends: Sequence[Trend]) -> pd.DataFrame:
+    """Return what the panels show: galaxy, survey and a column per quantity."""
+    tables = [t.points.rename(columns={"x": t.x.name, "y": t.y.name, "open": "r_turn_unresolved"}) for t in trends]
+    table = tables[0]
+    for other in tables[1:]:
+        table = table.merge(other, how="outer", on=[c for c in other if c in table], sort=False)
+    return table
+
+
