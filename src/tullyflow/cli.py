@@ -153,13 +153,20 @@ def _closure(args):
     check_closure(args.sample, args.truth, args.relations, _settings(args), args.out)
 
 
+def _figure(args):
+    from tullyflow.report.figures.draw import draw_figure
+
+    draw_figure(args.name, args.sample, args.relations, _settings(args), args.out, args.trends, args.choices)
+
+
 def _report(args):
     from tullyflow.report.page import build_report
 
     build_report(
         sample_path=args.sample, relation_paths=args.relations, models_paths=args.models, maps_paths=args.maps,
         network_dirs=args.networks, benchmarks_dir=args.benchmarks, closure_path=args.closure,
-        settings=_settings(args), out_dir=args.out,
+        settings=_settings(args), out_dir=args.out, groups_path=args.groups, choices_path=args.choices, trends_path=args.trends,
+        figures=args.figures,
     )  # fmt: skip
 
 
@@ -201,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
         for option, arguments in others.items():
             sub.add_argument(f"--{option.replace('_', '-')}", **arguments)
         sub.set_defaults(function=function)
+        return sub
 
     optional = {key: {**_OPTIONS[key], "required": False} for key in ("targets", "survey", "release")}
     stage("mock", _mock, "make a small archive of simulated galaxies in the surveys' own layouts", "out", "threads")
@@ -223,10 +231,17 @@ def _parser() -> argparse.ArgumentParser:
     stage("relation", _relation, "fit one Tully-Fisher relation", "sample", "relation", "velocity", "method", "out")
     stage("closure", _closure, "compare a mock run with the truth it was made from", "sample", "truth", "out",
           relations=_many("fits (JSON)"))  # fmt: skip
+    figure = stage("figure", _figure, "draw one figure of a run: PNG, PDF and the data behind it", "sample",
+                   out=dict(required=True, type=Path, help="the three files, without their suffix"),
+                   relations=_many("the fits it draws (JSON)", required=False), trends=dict(type=Path, help="rank correlations (JSON)"),
+                   choices=dict(type=Path, help="what each choice changes (JSON)"))  # fmt: skip
+    figure.add_argument("name", metavar="NAME", help="properties, reverse, age, ...: a wrong name lists them all")
     stage("report", _report, "write the HTML report", "sample", "out",
           relations=_many("fits (JSON)"), models=_many("models (FITS)"), maps=_many("stamps (FITS)"),
           networks=_many("folders of trained networks", required=False), benchmarks=dict(type=Path, help="folder of benchmarks"),
-          closure=dict(type=Path, help="closure table of a mock run (JSON)"))  # fmt: skip
+          closure=dict(type=Path, help="closure table of a mock run (JSON)"), groups=dict(type=Path, help="fits by group (JSON)"),
+          choices=dict(type=Path, help="what each choice changes (JSON)"), trends=dict(type=Path, help="trends (JSON)"),
+          figures=_many("figures of the run (PNG)", required=False))  # fmt: skip
     stage("releases", _releases, "list the releases and what of them is on disk",
           check=dict(action="store_true", help="ask the archives what has changed, vanished or appeared; print rows to add"))  # fmt: skip
     add_tools(stages)

@@ -21,7 +21,8 @@ _SCOPE = {  # what a stage's results depend on; fetch is left out on purpose: ho
     "maps": ("surveys/*.py", "maps/*.py", "conventions.py"),
     "network": ("disc/*.py", "network/*.py", "conventions.py"),
     "relation": ("relation/*.py", "conventions.py"),
-    "report": ("report/*.py", "report/figures/*.py", "report/*.html", "report/*.css"),
+    "figures": ("report/figures/*.py", "report/words.py", "conventions.py"),
+    "report": ("report/*.py", "report/figures/*.py", "report/*.html", "report/*.css", "report/*.js"),
 }
 _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
 _MARKS = {tokenize.INDENT: "{", tokenize.DEDENT: "}", tokenize.NEWLINE: ";"}

@@ -177,6 +177,7 @@ class Network(_Section):
     decay_every: int = Field(2, ge=1, description="epochs between decays")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout after the first linear layer")
     samples: int = Field(100, ge=2, description="Monte-Carlo dropout passes")
+    refine: bool = Field(True, description="refine the rotation curve of each galaxy by robust least squares, from the network's answer; its errors are then those of the fit")
     loss: Literal["mse", "chi2"] = Field("mse", description="masked mean squared error, or with the maps' errors")
     mean_over: Literal["valid", "all"] = Field("valid", description="divide the loss by the valid pixels, or by all 4096 (paper)")
     intensity_scale: Literal["fit", "peak"] = Field("fit", description="brightness of the model: fitted to each map, or 1 at its peak (paper)")
@@ -217,7 +218,8 @@ class Relation(_Section):
 
 
 class Report(_Section):
-    gallery: int = Field(60, ge=0, description="galaxies shown with data, model and residual")
+    gallery: bool = Field(True, description="show every galaxy with data, model and residual: 1.7 kB each")
+    pages: Literal["none", "used", "all"] = Field("used", description="galaxies that get a page of their own with the report: 40 kB and 30 ms each; the others' are made by `tullyflow page`")
     title: str = Field("The Tully-Fisher relation", description="title of the report")
     published_counts: dict[SurveyName, dict[Literal["before", "used"], int]] = Field(default_factory=dict, description="galaxies of a published sample before and after the cuts that need the network, shown beside those found: {sami: {before: 1075, used: 697}}")
 

@@ -158,7 +158,7 @@ def _kinematics() -> tuple[Column, ...]:
     for name in PARAMETERS:
         unit = _UNITS[name]
         columns += [
-            Column(name, "f", unit, "mean over dropout samples (Dawson+2021 eq. 6)"),
+            Column(name, "f", unit, "mean over dropout samples (Dawson+2021 eq. 6), or as curve_kind says"),
             Column(f"{name}_std", "f", unit, "standard deviation over dropout samples (thesis eq. 3.7)"),
             Column(f"{name}_mad", "f", unit, "mean absolute deviation over dropout samples (eq. 7)"),
             Column(f"{name}_p16", "f", unit, "16th percentile of the dropout samples"),
@@ -174,6 +174,13 @@ def _kinematics() -> tuple[Column, ...]:
 inclination_kind|s||kinematic (network) or photometric (axis ratio): the one the velocities use
 inclination_used_deg|f|deg|inclination the velocities use
 inclination_used_err_deg|f|deg|its calibrated 1 sigma
+curve_kind|s||fit (least squares on the stamp, from the network's answer) or network: where r_turn and V_max sin i, with errors, are from
+r_turn_network_arcsec|f|arcsec|the network's own turnover radius, whatever curve_kind
+v_max_sini_network_kms|f|km/s|the network's own V_max sin i, whatever curve_kind
+axis_offset_deg|f|deg|direction of the fit's receding axis on the stamp, counter-clockwise from +x
+centre_x_offset|f|pix|centre of the fit, stamp pixels from the stamp's
+centre_y_offset|f|pix|likewise
+v_sys_offset_kms|f|km/s|systemic velocity of the fit, from the stamp's
 r_scale_used_arcsec|f|arcsec|scale length the velocities use: R_e / 1.678 where the inclination is photometric
 reconstruction_intensity|f||mean squared residual of the normalised intensity
 reconstruction_velocity_kms|f|km/s|root mean square residual velocity

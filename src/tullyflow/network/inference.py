@@ -20,6 +20,7 @@ from tullyflow.network.calibration import Calibration, mean_and_scatter
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
 from tullyflow.network.memory import galaxies_at_a_time
 from tullyflow.network.reconstruction import reconstruct
+from tullyflow.network.refinement import Refined, refine_curves
 from tullyflow.network.velocities import calibrated_samples, extrapolations, rotation_curve, velocity_at
 from tullyflow.settings import Network, Settings
 from tullyflow.tables import KINEMATICS, PARAMETERS, TARGETS, VELOCITIES, conform, read_table, whole_file, write_table
@@ -161,6 +162,18 @@ def _use_inclination(
     return _Used(used, used_err, photometric, mean, samples)
 
 
+def _curve_columns(refined: Refined, used: _Used, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns of r_turn and V_max sin i where least squares refined them, and where it put the disc."""
+    found = dict(zip(("axis_offset_deg", "centre_x_offset", "centre_y_offset", "v_sys_offset_kms"), refined.placing.T, strict=True))
+    found["curve_kind"] = np.where(refined.converged, "fit", "network")
+    for k, name in ((2, "r_turn_arcsec"), (3, "v_max_sini_kms")):
+        low, high = np.percentile(used.samples[..., k], (15.865, 84.135), axis=0)
+        found[name] = np.where(refined.converged, used.mean[:, k], columns[name])
+        found[f"{name}_err"] = np.where(refined.converged, (high - low) / 2, columns[f"{name}_err"])
+        found[f"{name}_at_bound"] = columns[f"{name}_at_bound"] & ~refined.converged
+    return found
+
+
 def _tabulate(
     galaxies: pd.DataFrame, targets: pd.DataFrame, stamps: Stamps, checkpoint: Checkpoint, samples: int, seed: int
 ) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
@@ -179,7 +192,24 @@ def _tabulate(
     r_scale = np.where(used.photometric & given, r_e / R_E_PER_SCALE_LENGTH, physical[:, 1])
     decoded = posterior.mean.copy()
     decoded[:, 0], decoded[:, 1] = used.inclination_deg, r_scale / to_arcsec[:, 1]
-    fit = reconstruct(model, stamps, decoded)
+    placing = np.zeros_like(decoded)
+    columns |= {
+        "curve_kind": np.full(len(stamps), "network"),
+        "r_turn_network_arcsec": physical[:, 2],
+        "v_max_sini_network_kms": physical[:, 3],
+    }
+    if model.network.refine:
+        refined = refine_curves(stamps, decoded, model.network, model.device)
+        placing = np.where(refined.converged[:, None], refined.placing, 0)
+        decoded = np.where(refined.converged[:, None], refined.parameters, decoded)
+        held = np.column_stack([used.inclination_deg, r_scale])
+        drawn_held = used.samples[..., :2].copy()
+        drawn_held[:, used.photometric & given, 1] = r_scale[used.photometric & given]
+        curve = refined.curve_samples(drawn_held, held, generator) * to_arcsec[:, 2:]
+        used.samples[..., 2:] = np.where(refined.converged[:, None], curve, used.samples[..., 2:])
+        used.mean[:, 2:] = (decoded * to_arcsec)[:, 2:]
+        columns |= _curve_columns(refined, used, columns)
+    fit = reconstruct(model, stamps, decoded, placing)
     columns |= {
         "inclination_kind": np.where(used.photometric, "photometric", "kinematic"),
         "inclination_used_deg": used.inclination_deg,
@@ -197,7 +227,7 @@ def _tabulate(
     for name in VELOCITIES:
         velocity = velocity_at(radii[name], used.mean, used.samples, drawn_radii[name])
         columns |= {f"{name}_kms": velocity.value_kms, f"{name}_kms_err": velocity.err_kms, f"log_{name}_err": velocity.log_err}
-    columns |= extrapolations(radii, physical[:, 2], r_max)
+    columns |= extrapolations(radii, used.mean[:, 2], r_max)
     outermost = np.where(np.isfinite(r_max), r_max, to_arcsec[:, 1])
     along = outermost[:, None] * np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
     return columns, (fit.intensity, fit.velocity, along, rotation_curve(along, used.samples), used.samples)

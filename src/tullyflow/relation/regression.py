@@ -10,36 +10,36 @@ y given x. The second term is the outliers': a share f of the points, offset by 
 least three times the robust rms. Where y is an upper limit, N(e; ...) is the normal's integral below it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
-import emcee
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_ndtr
 
 from tullyflow.relation.line import LineFit, Points, check_points, finish_fit
 from tullyflow.relation.lts import best_half, draw_pairs
+from tullyflow.relation.posterior import Start, sample_posterior
 
 __all__ = ["fit_mnr"]
 
-WALKERS = 32
-BURN_IN = 150
-STEPS = 350
 _MAX_OUTLIERS = 0.5
 _OUTLIER_SCATTER = (3.0, 100.0)  # in robust rms
 _FAR = 4.0  # robust rms beyond which a point starts as an outlier
 _GAUSSIAN_MAD = 1.4826
+_LEAST_SHARE = 1e-12  # of the outliers: a point far from the line has a density all the same
+_ELEMENTS = 16_384  # of a (trial, point) array worked on at a time: it stays in the processor's cache
 _TINY = 1e-30  # below any variance that matters
 
 
-@dataclass(frozen=True)
-class _Start:
-    """Where the search begins, what one sigma roughly is, and the limits; all (parameter,)."""
-
-    theta: np.ndarray
-    scale: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+def _pieces(points: Points, theta: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Variance and squared deviation of x; residual of y given x, and its variance without scatter; all (trial, point)."""
+    slope, intercept, _, mu, width = (theta[:, k, None] for k in range(5))
+    x_total = width**2 + points.x_var
+    dx = points.x - mu
+    shrink = width**2 / x_total
+    residual = points.y - intercept - slope * (mu + shrink * dx)
+    return x_total, dx**2 / x_total, residual, points.y_var + slope**2 * shrink * points.x_var
 
 
 def _log_parts(points: Points, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -47,41 +47,54 @@ def _log_parts(points: Points, theta: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
     Parameters: slope, intercept, scatter, mu, w and, with outliers, their share f, log t and offset d.
     """
-    slope, intercept, scatter, mu, width = (theta[:, k, None] for k in range(5))
-    x_total = width**2 + points.x_var
-    dx = points.x - mu
-    shrink = width**2 / x_total
-    log_x = -0.5 * (dx**2 / x_total + np.log(x_total)) - np.log(2 * np.pi)
-    residual = points.y - intercept - slope * (mu + shrink * dx)
-    variance = points.y_var + slope**2 * shrink * points.x_var
+    x_total, chi_x, residual, variance = _pieces(points, theta)
+    log_x = -0.5 * (chi_x + np.log(2 * np.pi * x_total))
 
     def normal(deviation, extra):
-        total = variance + extra**2
-        density = -0.5 * (deviation**2 / total + np.log(total))
+        total = np.maximum(variance + extra**2, _TINY)
+        density = -0.5 * (deviation**2 / total + np.log(2 * np.pi * total))
         if points.upper.any():
-            below = log_ndtr(deviation[:, points.upper] / np.sqrt(np.maximum(total[:, points.upper], _TINY)))
-            density[:, points.upper] = below + 0.5 * np.log(2 * np.pi)  # the constant that the densities leave to log_x
+            density[:, points.upper] = log_ndtr(deviation[:, points.upper] / np.sqrt(total[:, points.upper]))
         return density
 
+    line = log_x + normal(residual, theta[:, 2, None])
     if theta.shape[1] == 5:
-        return log_x + normal(residual, scatter), np.full(residual.shape, -np.inf)
+        return line, np.full(line.shape, -np.inf)
     share, log_outlier, offset = (theta[:, k, None] for k in (5, 6, 7))
-    outlier = normal(residual - offset, np.exp(log_outlier))
-    with np.errstate(divide="ignore"):
-        return log_x + normal(residual, scatter) + np.log1p(-share), log_x + outlier + np.log(share)
+    return line + np.log1p(-share), log_x + normal(residual - offset, np.exp(log_outlier)) + np.log(share)
 
 
 def _log_likelihood(points: Points, theta: np.ndarray) -> np.ndarray:
-    """Log-likelihood (trial,) of ``theta`` (trial, parameter)."""
-    line, outlier = _log_parts(points, theta)
-    high = np.maximum(line, outlier)
-    return np.sum(high + np.log1p(np.exp(-np.abs(line - outlier))), axis=1)
+    """Log-likelihood (trial,) of ``theta`` (trial, parameter): the sum of the parts of `_log_parts`, by fewer logarithms."""
+    if points.upper.any():
+        measured, limits = _subset(points, ~points.upper), _subset(points, points.upper)
+        return _log_likelihood(measured, theta) + np.logaddexp(*_log_parts(limits, theta)).sum(axis=1)
+    rows = max(_ELEMENTS // points.x.size, 1)
+    return np.concatenate([_log_likelihood_of_some(points, theta[k : k + rows]) for k in range(0, theta.shape[0], rows)])
 
 
-def _begin(points: Points, outliers: bool, rng: np.random.Generator) -> _Start:
+def _log_likelihood_of_some(points: Points, theta: np.ndarray) -> np.ndarray:
+    x_total, chi_x, residual, variance = _pieces(points, theta)
+    total = np.maximum(variance + theta[:, 2, None] ** 2, _TINY)
+    chi = residual**2 / total
+    constant = points.x.size * np.log(2 * np.pi)
+    if theta.shape[1] == 5:
+        return -0.5 * np.sum(chi_x + chi + np.log(x_total * total), axis=1) - constant
+    share, log_outlier, offset = (theta[:, k, None] for k in (5, 6, 7))
+    total_out = variance + np.exp(2 * log_outlier)
+    chi_out = (residual - offset) ** 2 / total_out
+    least = np.minimum(chi, chi_out)
+    density = (1 - share) * np.exp(0.5 * (least - chi)) + share * np.sqrt(total / total_out) * np.exp(0.5 * (least - chi_out))
+    return 0.5 * np.sum(np.log(density**2 / (x_total * total)) - chi_x - least, axis=1) - constant
+
+
+def _subset(points: Points, chosen: np.ndarray) -> Points:
+    return replace(points, **{name: getattr(points, name)[chosen] for name in ("x", "y", "x_var", "y_var", "upper")})
+
+
+def _begin(points: Points, outliers: bool, rng: np.random.Generator) -> Start:
     """Start from the best half of the points, so that no outlier has a say; upper limits have none either."""
-    kept = ~points.upper
-    points = replace(points, **{name: getattr(points, name)[kept] for name in ("x", "y", "x_var", "y_var", "upper")})
+    points = _subset(points, ~points.upper)
     n = points.x.size
     ols = np.polyfit(points.x, points.y, 1)
     rms = _GAUSSIAN_MAD * np.median(np.abs(points.y - np.polyval(ols, points.x)))
@@ -103,12 +116,12 @@ def _begin(points: Points, outliers: bool, rng: np.random.Generator) -> _Start:
         spread_far, offset = (2 * limits[0], 0.0) if far.size < 3 else (np.clip(np.std(far), 1.1 * limits[0], limits[1]), far.mean())
         theta += [share, np.log(spread_far), offset]
         scale += [np.sqrt(share / n), 0.3, spread_far / np.sqrt(share * n)]
-        low += [0.0, np.log(limits[0]), -limits[1]]
+        low += [_LEAST_SHARE, np.log(limits[0]), -limits[1]]
         high += [_MAX_OUTLIERS, np.log(limits[1]), limits[1]]
-    return _Start(*(np.array(values, dtype=float) for values in (theta, scale, low, high)))
+    return Start(*(np.array(values, dtype=float) for values in (theta, scale, low, high)), n)
 
 
-def _maximise(points: Points, start: _Start) -> np.ndarray:
+def _maximise(points: Points, start: Start) -> np.ndarray:
     """Return the parameters of largest likelihood: L-BFGS-B in units of the rough errors, central differences at once."""
     step = 1e-4
     offsets = np.vstack([np.zeros_like(start.theta), np.diag(step * start.scale), -np.diag(step * start.scale)])
@@ -123,26 +136,6 @@ def _maximise(points: Points, start: _Start) -> np.ndarray:
     bounds = list(zip((start.low - start.theta) / start.scale, (start.high - start.theta) / start.scale, strict=True))
     found = minimize(negative, np.zeros(k), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500, "ftol": 1e-13})
     return np.clip(start.theta + found.x * start.scale, start.low, start.high)
-
-
-def _sample(points: Points, best: np.ndarray, start: _Start, rng: np.random.Generator) -> np.ndarray:
-    """Draw (draw, parameter) from the posterior with priors flat within the limits (log t: flat in the logarithm)."""
-
-    def log_probability(theta):
-        inside = np.all((theta >= start.low) & (theta <= start.high), axis=1)
-        result = np.full(theta.shape[0], -np.inf)
-        if inside.any():
-            result[inside] = _log_likelihood(points, theta[inside])
-        return result
-
-    first = best + start.scale * rng.standard_normal((WALKERS, best.size))
-    over, under = first > start.high, first < start.low
-    first = np.where(over, 2 * start.high - first, np.where(under, 2 * start.low - first, first))  # reflect at the limits
-    first = np.clip(first, start.low, start.high)
-    sampler = emcee.EnsembleSampler(WALKERS, best.size, log_probability, vectorize=True)
-    sampler.random_state = np.random.RandomState(int(rng.integers(2**32))).get_state()
-    sampler.run_mcmc(first, BURN_IN + STEPS)
-    return sampler.get_chain(discard=BURN_IN, flat=True)
 
 
 def fit_mnr(x, y, x_err, y_err, pivot: float, outliers: bool = True, *, y_upper=None, rng: np.random.Generator) -> LineFit:
@@ -165,7 +158,7 @@ def fit_mnr(x, y, x_err, y_err, pivot: float, outliers: bool = True, *, y_upper=
     Returns
     -------
     LineFit
-        Values of largest likelihood; errors are standard deviations of an emcee sample. Outliers are the points
+        Values of largest likelihood; errors are standard deviations of the posterior. Outliers are the points
         that more likely belong to the outliers' component; ``rms`` leaves them and the limits out.
 
     Raises
@@ -178,8 +171,7 @@ def fit_mnr(x, y, x_err, y_err, pivot: float, outliers: bool = True, *, y_upper=
     points = check_points(x, y, x_err, y_err, y_upper)
     start = _begin(points, outliers, rng)
     best = _maximise(points, start)
-    chain = _sample(points, best, start, rng)
+    covariance = sample_posterior(partial(_log_likelihood, points), best, start, rng).covariance()
     line, outlier = _log_parts(points, best[None])
     used = (line >= outlier)[0]
-    covariance = np.cov(chain[:, :2], rowvar=False)
-    return finish_fit("mnr", points, best[0], best[1], covariance, best[2], np.std(chain[:, 2]), used, pivot)
+    return finish_fit("mnr", points, best[0], best[1], covariance[:2, :2], best[2], np.sqrt(covariance[2, 2]), used, pivot)

@@ -20,8 +20,8 @@ def say_shortage(sample: pd.DataFrame, n_missing: int, relation: str) -> str:
     flags, out = sample["flags"].to_numpy(dtype=np.int64), ~sample["used"].to_numpy(dtype=bool)
     carried = {flag.name: int(((flags & flag.mask) != 0).sum()) for flag in GALAXY if flag.excludes}
     carried["a missing velocity"] = int((out & ((flags & GALAXY.excluding) == 0)).sum())
-    worst = sorted(((count, name) for name, count in carried.items() if count), key=lambda row: -row[0])
-    takers = ", ".join(f"{name} takes {count}" for count, name in worst[:_NAMED]) or "none is taken by a cut"
-    needed = "a gas mass, mass" if relation == "baryonic" else "a magnitude" if relation == "r_band" else "a mass"
-    missing = f"; {n_missing} that no cut takes lack {needed} or velocity" if n_missing else ""
-    return f"Of {len(sample)} galaxies {takers}{missing}."
+    needed = {"baryonic": "a gas mass, mass", "r_band": "a magnitude"}.get(relation, "a mass")
+    rows = [(count, f"{name} takes {count}") for name, count in carried.items() if count]
+    rows += [(n_missing, f"{n_missing} that no cut takes lack {needed} or velocity")] if n_missing else []
+    takers = ", ".join(said for _, said in sorted(rows, key=lambda row: -row[0])[:_NAMED])
+    return f"Of {len(sample)} galaxies {takers or 'none is taken by a cut'}."

@@ -1,6 +1,6 @@
 """What is shown of one galaxy: its stamps as the network saw them (receding side to the right), its model and its rotation curve."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class GalaxyView:
     velocity_err: np.ndarray
     model_velocity: np.ndarray
     curve: RotationCurve | None
+    label: Hashable = None  # index of the row
 
     @property
     def residual(self) -> np.ndarray:
@@ -148,6 +149,7 @@ def read_views(rows: pd.DataFrame, maps_paths: Sequence[str | Path], models_path
                         velocity_err=_stamp(data, "VELOCITY_ERR", k),
                         model_velocity=_stamp(model, "MODEL_VELOCITY", k) if model else np.full((STAMP, STAMP), np.nan),
                         curve=_curve(model, k),
+                        label=label,
                     )
             finally:
                 if model is not None:

@@ -1,35 +1,31 @@
-"""The page: gather the numbers, draw the figures, and write one HTML file that needs nothing else."""
+"""The page: gather the numbers, draw the figures, and write one HTML file with thumbnails and galaxies' pages beside it."""
 
-import base64
 import hashlib
 import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from PIL import Image
+from markupsafe import Markup
 
 import tullyflow
-from tullyflow.errors import ModelError
 from tullyflow.provenance import versions
-from tullyflow.relation.literature import LITERATURE
 from tullyflow.relation.record import read_record
 from tullyflow.report.closure import closure_block
+from tullyflow.report.columns import galaxy_columns, script_json
+from tullyflow.report.comparisons import calibration_listing, choice_listing, group_listing, trend_listings
 from tullyflow.report.figures.closure import plot_closure
-from tullyflow.report.figures.drift import drift_corrections, plot_drift
-from tullyflow.report.figures.inclination import plot_inclination
-from tullyflow.report.figures.relation import METHOD_WORDS, RELATION_WORDS, VELOCITY_WORDS, plot_relation, relation_points
-from tullyflow.report.figures.style import palette_png, save_figure, survey_style
-from tullyflow.report.figures.training import clock, plot_training, read_history
-from tullyflow.report.gallery import build_gallery
-from tullyflow.report.linewidths import width_sentence
+from tullyflow.report.figures.listing import RELATION_WORDS
+from tullyflow.report.pictures import check_pictures, listed_pictures, picture, training_pictures
+from tullyflow.report.relation_data import fit_name, relation_data
 from tullyflow.report.releases import news_listing, news_sentences, published_listing, training_releases
+from tullyflow.report.run_page import Pages, remove_pages
 from tullyflow.report.sections import (
     bound_listing,
     comparison_listing,
@@ -38,14 +34,15 @@ from tullyflow.report.sections import (
     reach_listing,
     warning_listing,
 )
-from tullyflow.report.summary import at_bounds, count_galaxies, headline, is_fit, main_fit, stage_costs
-from tullyflow.report.words import plus_minus, render
+from tullyflow.report.sprites import Sheets, write_sheets
+from tullyflow.report.summary import at_bounds, count_galaxies, headline, main_fit, recommended, stage_costs
+from tullyflow.report.words import render
 from tullyflow.tables import SAMPLE, read_table, whole_file
 
 if TYPE_CHECKING:
     from tullyflow.settings import Settings
 
-__all__ = ["Picture", "build_report"]
+__all__ = ["build_report"]
 
 _LOG = logging.getLogger("tullyflow")
 
@@ -61,37 +58,12 @@ _CITATIONS = (
     ("THINGS", "Walter et al. 2008, AJ 136, 2563"),
 )
 _SECTIONS = (
-    ("relation", "The relation"), ("fits", "All fits"), ("literature", "Literature"), ("closure", "Put in, found"), ("flags", "Who is out"),
-    ("new", "What is new"), ("bounds", "Bounds"), ("training", "Training"), ("checks", "Inclination, drift"), ("gallery", "Gallery"),
-    ("cost", "Time, memory"), ("provenance", "Provenance"), ("cite", "How to cite"),
+    ("relation", "The relation"), ("fits", "All fits"), ("literature", "Literature"), ("groups", "By group"), ("choices", "Choices"),
+    ("trends", "Trends"), ("closure", "Put in, found"), ("flags", "Who is out"), ("gallery", "Gallery"), ("figures", "Figures"),
+    ("new", "What is new"), ("bounds", "Bounds"), ("training", "Training"), ("checks", "Inclination, drift"), ("cost", "Time, memory"),
+    ("provenance", "Provenance"), ("cite", "How to cite"),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure on the page: its image inside the page, its files beside it (relative addresses)."""
-
-    image: str
-    width: int
-    height: int
-    alt: str
-    caption: str
-    png: str
-    pdf: str
-    csv: str
-
-
-def _picture(figure: Figure, stem: Path, data: pd.DataFrame, alt: str, caption: str) -> Picture:
-    saved = save_figure(figure, stem, data)
-    with Image.open(saved.png) as image:
-        (width, height), small = image.size, palette_png(image)
-    address = "data:image/png;base64," + base64.b64encode(small).decode()
-    return Picture(address, width, height, alt, caption, *(f"figures/{path.name}" for path in (saved.png, saved.pdf, saved.csv)))
-
-
-def _name(fit: Mapping) -> str:
-    relation, velocity, method = (str(fit.get(key, "?")) for key in ("relation", "velocity", "method"))
-    return f"{RELATION_WORDS.get(relation, relation)}, {VELOCITY_WORDS.get(velocity, velocity)}, {METHOD_WORDS.get(method, method)}"
+_SCRIPTS = ("data.js", "panel.js", "gallery.js", "scatter.js", "pick.js")
 
 
 def _failed_fits(fits: Sequence[Mapping]) -> list[str]:
@@ -105,63 +77,6 @@ def _order(fit: Mapping, settings: "Settings") -> tuple[int, ...]:
     lists = (settings.relation.relations, settings.relation.velocities, settings.relation.methods)
     chosen = (fit.get(key) for key in ("relation", "velocity", "method"))
     return tuple(names.index(name) if name in names else len(names) for name, names in zip(chosen, lists, strict=True))
-
-
-def _relation_pictures(sample: pd.DataFrame, fits: Sequence[dict], settings: "Settings", folder: Path) -> list[Picture]:
-    pictures = []
-    for fit in fits:
-        relation, velocity, method = (str(fit.get(key, "")) for key in ("relation", "velocity", "method"))
-        lines = [line for line in LITERATURE if line["relation"] == relation]
-        words = _name(fit)
-        if is_fit(fit):
-            caption = f"{words}: slope {plus_minus(fit['slope'], fit.get('slope_err'))}, {fit.get('n_used', '?')} galaxies."
-        else:
-            caption = f"{words}: no fit."
-        figure, points = plot_relation(sample, fit, settings, lines), relation_points(sample, fit, settings)
-        pictures.append(_picture(figure, folder / f"{relation}-{velocity}-{method}", points, words, caption))
-    return pictures
-
-
-def _training_pictures(network_dirs: Sequence[str | Path], target: Path) -> list[Picture]:
-    pictures = []
-    for folder in map(Path, network_dirs):
-        try:
-            history = read_history(folder / "history.csv")
-        except ModelError as err:
-            _LOG.warning("report: %s No training curve for %s.", err, folder.name)
-            continue
-        if history.empty:
-            continue
-        survey, _, release = folder.name.partition("-")
-        name = "Synthetic discs" if survey in ("initial", "synthetic") else f"{survey_style(survey).label} {release}".strip()
-        last = history.iloc[-1]
-        caption = f"{name}: loss {last['loss']:.3g} after {clock(history)} {int(last[clock(history)])}."
-        pictures.append(_picture(plot_training(history, name), target / f"training-{folder.name}", history, f"Training of {name}", caption))
-    return pictures
-
-
-def _check_pictures(sample: pd.DataFrame, settings: "Settings", folder: Path) -> tuple[list[Picture], list[str]]:
-    pictures, notes = [], []
-    velocity = settings.relation.velocities[0]
-    known = sample[sample["inclination_used_deg"].notna()]
-    if len(known):
-        figure = plot_inclination(known, settings.relation.inclination_min)
-        data = known[["galaxy", "survey", "inclination_used_deg", "inclination_used_err_deg", "used"]]
-        caption = "Random orientations follow sin i; a pile-up at one angle is the network's prejudice, not the sky's."
-        pictures.append(_picture(figure, folder / "inclination", data, "Histogram of inclinations", caption))
-    corrections = drift_corrections(sample, velocity)
-    if settings.relation.drift == "off":
-        notes.append("The asymmetric drift correction is switched off (relation.drift).")
-    elif corrections.empty:
-        notes.append("No galaxy of the relation has a velocity corrected for asymmetric drift.")
-    else:
-        caption = "What the asymmetric drift correction added; warm gas in slow discs moves most."
-        figure = plot_drift(corrections, VELOCITY_WORDS[velocity])
-        pictures.append(_picture(figure, folder / "drift", corrections, "Histogram of asymmetric drift corrections", caption))
-    widths = width_sentence(sample, velocity)
-    if widths:
-        notes.append(widths)
-    return pictures, notes
 
 
 def _digest(path: Path) -> str:
@@ -180,6 +95,12 @@ def _provenance(settings: "Settings", inputs: Sequence[Path], made: str) -> dict
     }
 
 
+def _scripts() -> Markup:
+    """The page's scripts, one after the other, as they are."""
+    folder = files("tullyflow.report")
+    return Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS))  # noqa: S704  our own files
+
+
 def build_report(
     sample_path: str | Path,
     *,
@@ -191,8 +112,12 @@ def build_report(
     closure_path: str | Path | None,
     settings: "Settings",
     out_dir: str | Path,
+    groups_path: str | Path | None = None,
+    choices_path: str | Path | None = None,
+    trends_path: str | Path | None = None,
+    figures: Sequence[str | Path] = (),
 ) -> Path:
-    """Write ``out_dir/index.html`` with its figures, and ``out_dir/provenance.json``; return the page.
+    """Write ``out_dir/index.html`` with its figures, thumbnails and galaxies' pages, and ``out_dir/provenance.json``; return the page.
 
     Parameters
     ----------
@@ -203,6 +128,10 @@ def build_report(
         says what is missing.
     benchmarks_dir, closure_path : path or None
         Snakemake's benchmarks as ``{rule}/*.tsv``; the closure table of a mock run (JSON).
+    groups_path, choices_path, trends_path : path or None
+        Fits by group, what each choice changes, and trends (JSON).
+    figures : sequence of paths
+        The run's figures (PNG, with PDF and CSV beside each).
 
     Raises
     ------
@@ -210,25 +139,25 @@ def build_report(
         For an unreadable sample, fit or closure file.
     """
     out_dir = Path(out_dir)
-    figures = out_dir / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
+    own = out_dir / "figures"
+    own.mkdir(parents=True, exist_ok=True)
     sample = read_table(sample_path, SAMPLE)
     fits = sorted((read_record(path) for path in relation_paths), key=lambda fit: _order(fit, settings))
-    counts = count_galaxies(sample)
-    made = datetime.now(UTC)
-    pictures = _relation_pictures(sample, fits, settings, figures)
-    first = {}
-    for k, fit in enumerate(fits):
-        first.setdefault(fit.get("relation"), k)
-    checks, check_notes = _check_pictures(sample, settings, figures)
-    closure = closure_block(read_record(closure_path)) if closure_path else None
+    groups, choices, trends, closed = (read_record(path) if path else None for path in (groups_path, choices_path, trends_path, closure_path))
+    counts, made = count_galaxies(sample), datetime.now(UTC)
+    best = recommended(fits)
+    checks, check_notes = check_pictures(sample, settings, own)
+    closure = closure_block(closed) if closed else None
     closure_picture = None
     if closure is not None and len(closure.galaxies):
         caption = "Each point is a mock galaxy; the line is perfect recovery."
-        closure_picture = _picture(plot_closure(closure.galaxies), figures / "closure", closure.galaxies, "Put in against found", caption)
-    cards = build_gallery(sample, maps_paths, models_paths, settings.report.gallery, settings.relation.velocities[0])
+        closure_picture = picture(plot_closure(closure.galaxies), own / "closure", closure.galaxies, "Put in against found", caption)
+    sheets, has_page = _galaxies(sample, fits, maps_paths, models_paths, settings, out_dir)
+    group_table, group_notes = group_listing(groups, best.get("reverse") or next(iter(best.values()), None))
+    shown = listed_pictures(figures, settings, out_dir)
+    of_fits = {f"{fit['relation']}-{fit['velocity']}-{fit['method']}" for fit in fits if {"relation", "velocity", "method"} <= set(fit)}
     mock, trained = settings.mock is not None, training_releases(network_dirs)
-    inputs = [Path(path) for path in (sample_path, *relation_paths, closure_path) if path]
+    inputs = [Path(path) for path in (sample_path, *relation_paths, closure_path, groups_path, choices_path, trends_path) if path]
     provenance = _provenance(settings, inputs, made.isoformat(timespec="seconds"))
     page = render(
         "template.html",
@@ -239,13 +168,22 @@ def build_report(
             "version": tullyflow.__version__,
             "mock": mock,
             "lead": headline(counts[-1], main_fit(fits)),
+            "advice": [f"{fit_name(fit)}: {fit['why']}" if fit.get("why") else fit_name(fit) for fit in best.values()],
             "total": counts[-1],
             "sections": [s for s in _SECTIONS if s[0] != "closure" or mock or closure],
-            "relations": [pictures[k] for k in first.values()],
-            "more_relations": [p for k, p in enumerate(pictures) if k not in first.values()],
+            "relation_data": script_json(relation_data(sample, fits, best, settings)) if fits else None,
+            "relation_figure": next((p for _, p in shown if p.name in {fit_name(fit, "-") for fit in best.values()}), None),
+            "galaxy_data": script_json(galaxy_columns(sample, settings, sheets, has_page)),
+            "scripts": _scripts(),
             "fits": fit_listing(fits),
             "failed_fits": _failed_fits(fits),
-            "literature": comparison_listing([fits[k] for k in first.values()]),
+            "literature": comparison_listing(list(best.values())),
+            "groups": group_table,
+            "group_notes": group_notes,
+            "choices": choice_listing(choices),
+            "trends": trend_listings(trends),
+            "figures": [(number, p) for number, p in shown if p.name not in of_fits],
+            "fit_figures": [p for _, p in shown if p.name in of_fits],
             "closure": closure,
             "closure_picture": closure_picture,
             "reach": reach_listing(counts),
@@ -255,10 +193,13 @@ def build_report(
             "flow": flow_listing(sample),
             "warnings": warning_listing(sample),
             "bounds": bound_listing(at_bounds(sample)),
-            "training": _training_pictures(network_dirs, figures),
+            "training": training_pictures(network_dirs, own),
+            "calibration": calibration_listing(network_dirs),
             "checks": checks,
             "check_notes": check_notes,
-            "cards": cards,
+            "gallery": settings.report.gallery and len(sample) > 0,
+            "thumbnails": int((sheets.sheet >= 0).sum()),
+            "pages": int(has_page.sum()),
             "costs": stage_costs(benchmarks_dir),
             "seed": settings.seed,
             "versions": list(provenance["versions"].items()),
@@ -272,7 +213,19 @@ def build_report(
     with whole_file(index) as part:
         part.write_text(page, encoding="utf-8")
     _LOG.info(
-        "report: %d targets, %d used; %d fits, %d galaxies in the gallery; %s, %.1f MB",
-        counts[-1].targets, counts[-1].used, len(fits), len(cards), index, index.stat().st_size / 1e6,
+        "report: %d targets, %d used; %d fits, %d thumbnails, %d pages of galaxies; %s, %.1f MB",
+        counts[-1].targets, counts[-1].used, len(fits), int((sheets.sheet >= 0).sum()), int(has_page.sum()), index, index.stat().st_size / 1e6,
     )  # fmt: skip
     return index
+
+
+def _galaxies(
+    sample: pd.DataFrame, fits: Sequence[Mapping], maps_paths: Sequence[str | Path], models_paths: Sequence[str | Path],
+    settings: "Settings", out_dir: Path,
+) -> tuple[Sheets, np.ndarray]:  # fmt: skip
+    """Write the thumbnails and the pages of the galaxies the settings ask for; where the thumbnails are, and who has a page."""
+    sheets = write_sheets(sample, maps_paths if settings.report.gallery else [], models_paths, out_dir / "gallery")
+    remove_pages(out_dir)
+    wanted = {"none": sample.head(0), "used": sample[sample["used"]], "all": sample}[settings.report.pages]
+    written = Pages(sample, fits, settings, maps_paths, models_paths).write(wanted, out_dir)
+    return sheets, sample.index.isin(written)

@@ -11,7 +11,8 @@ from tullyflow.report.figures.style import survey_style
 from tullyflow.report.words import plus_minus
 from tullyflow.tables import PARAMETERS
 
-__all__ = [ "Counts", "StageCost", "at_bounds", "count_galaxies", "headline", "is_fit", "main_fit", "stage_costs",
+__all__ = [ "Counts", "StageCost", "at_bounds", "count_galaxies", "headline", "is_fit", "main_fit", "recommended", "stage_costs",
+    "survey_label",
 ]  # fmt: skip
 
 
@@ -39,6 +40,12 @@ class StageCost:
     share: float
 
 
+def survey_label(survey: str, release: str) -> str:
+    """Return what a survey and its release are called on a page; one's own galaxies have no release."""
+    label = survey_style(survey).label
+    return label if release in ("", "user") else f"{label} {release}"
+
+
 def count_galaxies(sample: pd.DataFrame) -> list[Counts]:
     """Count per survey and release, and last for all: targets, with maps, with inferred kinematics, in the relation."""
 
@@ -47,7 +54,7 @@ def count_galaxies(sample: pd.DataFrame) -> list[Counts]:
         return Counts(label, len(rows), int(mapped.sum()), int(inferred.sum()), int(rows["used"].sum()), int((rows["same_as"] != "").sum()))
 
     groups = sample.groupby(["survey", "release"], sort=False)
-    return [*(count(f"{survey_style(str(s)).label} {r}".strip(), rows) for (s, r), rows in groups), count("all", sample)]
+    return [*(count(survey_label(str(s), str(r)), rows) for (s, r), rows in groups), count("all", sample)]
 
 
 def is_fit(fit: Mapping) -> bool:
@@ -55,9 +62,18 @@ def is_fit(fit: Mapping) -> bool:
     return "error" not in fit and all(isinstance(fit.get(k), int | float) and np.isfinite(fit[k]) for k in ("slope", "intercept", "pivot"))
 
 
+def recommended(fits: Sequence[Mapping]) -> dict[str, Mapping]:
+    """Return by relation the fit the page recommends: the first that succeeded, as the settings order them."""
+    best: dict[str, Mapping] = {}
+    for fit in fits:
+        if is_fit(fit):
+            best.setdefault(str(fit.get("relation")), fit)
+    return best
+
+
 def main_fit(fits: Sequence[Mapping]) -> Mapping | None:
-    """Return the fit the summary quotes: the first reverse one that succeeded, as the settings order them."""
-    return next((f for f in fits if f.get("relation") == "reverse" and is_fit(f)), None)
+    """Return the fit the summary quotes: the recommended one of the reverse relation."""
+    return recommended(fits).get("reverse")
 
 
 def headline(counts: Counts, fit: Mapping | None) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -42,10 +43,16 @@ def typeset(value) -> Markup:
     return Markup(re.sub(r"\b[Vv]_(max|22|re|rmax|opt|80)\b", lambda m: f"V<sub>{_SUBSCRIPTS[m[1]]}</sub>", text))
 
 
-def render(template: str, context: Mapping) -> str:
-    """Return a page of this package's templates, everything in it escaped; a name the context lacks is an error."""
+@cache
+def _environment():
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(loader=PackageLoader("tullyflow.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    loader = PackageLoader("tullyflow.report", ".")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, auto_reload=False)
     environment.filters |= {"words": typeset, "duration": duration}
-    return environment.get_template(template).render(context)
+    return environment
+
+
+def render(template: str, context: Mapping) -> str:
+    """Return a page of this package's templates, everything in it escaped; a name the context lacks is an error."""
+    return _environment().get_template(template).render(context)

@@ -155,19 +155,23 @@ def relation_figures(settings: "Settings") -> tuple[Entry, ...]:
     )  # fmt: skip
 
 
-def figure_names(settings: "Settings") -> list[str]:
-    """Return the names of all figures of a run, the thesis' first."""
-    return [entry.name for entry in (*FIGURES, *relation_figures(settings))]
+def figure_names(settings: "Settings", every: bool = False) -> list[str]:
+    """Return the names of a run's figures, the thesis' first.
+
+    A relation's first velocity and method are those of its figure in the thesis, and not drawn again unless ``every`` is true.
+    """
+    chosen = settings.relation
+    shown = {f"{name}-{chosen.velocities[0]}-{chosen.methods[0]}" for name in _FIXED}
+    others = (entry.name for entry in relation_figures(settings))
+    return [*_FIXED, *(name for name in others if every or name not in shown)]
 
 
 def find_figure(name: str, settings: "Settings") -> Entry:
     """Return a figure by its name; raise `SettingsError` where there is none."""
-    if name in _FIXED:
-        return _FIXED[name]
-    others = {entry.name: entry for entry in relation_figures(settings)}
-    if name not in others:
-        raise SettingsError(f"figure: no figure {name!r}; there are: {', '.join(figure_names(settings))}.")
-    return others[name]
+    found = _FIXED | {entry.name: entry for entry in relation_figures(settings)}
+    if name not in found:
+        raise SettingsError(f"figure: no figure {name!r}; there are: {', '.join(found)}.")
+    return found[name]
 
 
 def figure_relations(entry: Entry, settings: "Settings") -> list[str]:
