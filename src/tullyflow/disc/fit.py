@@ -1,0 +1,243 @@
+"""Fit discs to their maps: Levenberg-Marquardt for many galaxies at once, robust, with errors that know of correlated residuals.
+
+The model is `disc.gradients`, beam included. Residuals are weighed by the errors given and, beyond ``clip`` of them, by Huber's loss:
+a bar or a bad spaxel pulls no more than its sign. The covariance is the sandwich of White 1980 by blocks (Liang & Zeger 1986),
+
+    C = F^-1 (sum over blocks of g_b g_b^T) F^-1 B / (B - k),   g_b = sum over the pixels of block b of J^T W r,
+
+with blocks at least a beam wide: what the residuals really are, noise correlated by beam and resampling and the model's own mismatch
+on such scales included, enters the errors; no noise model does. Where there are priors, a block counts as one measurement:
+otherwise thousands of correlated pixels would outvote them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tullyflow.disc.gradients import NAMES, disc_gradients
+from tullyflow.errors import ModelError
+
+__all__ = ["DiscData", "DiscFit", "fit_discs"]
+
+_STEPS = (10.0, 0.4, 0.7, 0.4, 15.0, 2.0, 2.0, 40.0, 0.5)  # the longest step of each of `NAMES`
+_LOW = (3.0, math.log(0.02), math.log(1e-3), math.log(3.0), -180.0, -8.0, -8.0, -500.0, 1e-3)
+_HIGH = (89.5, math.log(3.0), math.log(10.0), math.log(3000.0), 180.0, 8.0, 8.0, 500.0, 1e3)
+_LOGS = (False, True, True, True, *[False] * 5)
+_FIRST, _EASIER, _HARDER = 1e-2, 0.1, 8.0  # the damping, and what a good and a bad step make of it
+_CONVERGED = 0.02  # standard errors, with a block as one measurement: the largest step left
+_FEWEST_BLOCKS = 3  # more than parameters
+
+
+@dataclass(frozen=True)
+class DiscData:
+    """Stamps (galaxy, y, x) with 1 sigma of each pixel, which pixels count, and the beam's FWHM (galaxy,) in pixels, or None."""
+
+    intensity: Tensor
+    intensity_err: Tensor
+    velocity: Tensor
+    velocity_err: Tensor
+    valid: Tensor
+    beam: Tensor | None
+
+    def select(self, rows: Tensor) -> "DiscData":
+        beam = None if self.beam is None else self.beam[rows]
+        maps = (self.intensity, self.intensity_err, self.velocity, self.velocity_err, self.valid)
+        return DiscData(*(part[rows] for part in maps), beam)
+
+
+@dataclass(frozen=True)
+class DiscFit:
+    """What was found: ``parameters`` (galaxy, 9) as `disc.gradients` takes them.
+
+    ``free`` names the fitted ones; ``covariance`` (galaxy, free, free) is in deg, ln, pixels and the velocity's unit, as
+    `disc.gradients.DiscGradients` differentiates. ``by_held`` (galaxy, free, held) says how the fitted ones follow those of ``held``.
+    ``chi2`` (galaxy,) is the squared velocity residual over its error, per pixel. ``converged`` (galaxy,) is False where a step of more
+    than 0.02 sigma was left, the parameters sit at a limit or the maps do not fix them; ``covariance`` is inf where they do not.
+    """
+
+    free: tuple[str, ...]
+    held: tuple[str, ...]
+    parameters: Tensor
+    covariance: Tensor
+    by_held: Tensor
+    chi2: Tensor
+    converged: Tensor
+
+
+@dataclass(frozen=True)
+class _State:
+    """At the present parameters: the cost (galaxy,), the gradient (galaxy, 9) and the curvature (galaxy, 9, 9) it falls by."""
+
+    cost: Tensor
+    gradient: Tensor
+    curvature: Tensor
+
+
+@dataclass(frozen=True)
+class _Prior:
+    """Normal priors about ``at`` (galaxy, 9): ``weight`` (galaxy, 9), their precision as pixels weigh it, ``variance`` that of its pull."""
+
+    at: Tensor
+    weight: Tensor
+    variance: Tensor
+
+    def select(self, rows: Tensor) -> "_Prior":
+        return _Prior(self.at[rows], self.weight[rows], self.variance[rows])
+
+
+def _scaled(parameters: Tensor) -> Tensor:
+    return torch.stack([p.log() if log else p for p, log in zip(parameters.unbind(-1), _LOGS, strict=True)], dim=-1)
+
+
+def _physical(scaled: Tensor) -> Tensor:
+    return torch.stack([p.exp() if log else p for p, log in zip(scaled.unbind(-1), _LOGS, strict=True)], dim=-1)
+
+
+def _terms(data: DiscData, parameters: Tensor, use_intensity: bool, clip: float, nodes: int):
+    """Yield for each map the residual over its error, Huber's weight, and the derivatives over the error (galaxy, 9, y, x)."""
+    model = disc_gradients(parameters, data.beam, nodes)
+    maps = [(data.velocity, data.velocity_err, model.velocity, model.by_velocity)]
+    if use_intensity:
+        maps.append((data.intensity, data.intensity_err, model.intensity, model.by_intensity))
+    for seen, error, expected, by in maps:
+        inverse = torch.where(data.valid, error.reciprocal(), 0)
+        residual = torch.where(data.valid, seen - expected, 0) * inverse
+        yield residual, (clip / residual.abs().clamp(min=clip)), by * inverse.unsqueeze(1)
+
+
+def _evaluate(data: DiscData, scaled: Tensor, prior: "_Prior", use_intensity: bool, clip: float, nodes: int) -> _State:
+    off = scaled - prior.at
+    cost, gradient, curvature = (prior.weight * off.square()).sum(1) / 2, -prior.weight * off, torch.diag_embed(prior.weight)
+    for residual, weight, by in _terms(data, _physical(scaled).to(data.velocity), use_intensity, clip, nodes):
+        size = residual.abs()
+        cost = cost + torch.where(size < clip, size.square() / 2, clip * (size - clip / 2)).double().sum((1, 2))
+        weighted, flat = (by * weight.unsqueeze(1)).flatten(2), by.flatten(2)
+        gradient = gradient + (weighted @ residual.flatten(1).unsqueeze(-1)).squeeze(-1).double()
+        curvature = curvature + (weighted @ flat.mT).double()
+    return _State(cost, gradient, curvature)
+
+
+def _solve(curvature: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:
+    """Return the damped step (galaxy, k); a direction without any curvature is not moved along."""
+    diagonal = curvature.diagonal(dim1=1, dim2=2)
+    dead = diagonal <= 1e-12 * diagonal.amax(1, keepdim=True).clamp(min=1e-300)
+    root = torch.where(dead, 1.0, diagonal).sqrt()
+    scaled = curvature / (root.unsqueeze(1) * root.unsqueeze(2))
+    scaled = scaled + torch.diag_embed(damping.unsqueeze(1) + torch.where(dead, 1.0, 1e-9))
+    step, failed = torch.linalg.solve_ex(scaled, torch.where(dead, 0, gradient / root))
+    return torch.where((failed == 0).unsqueeze(1) & step.isfinite(), step / root, 0)
+
+
+def _blocks(size: int, width: float, device: torch.device) -> Tensor:
+    """Return the block (y, x) of each pixel: squares of at least ``width`` pixels."""
+    across = max(1, int(size // max(width, 1.0)))
+    at = torch.arange(size, device=device) * across // size
+    return at.unsqueeze(1) * across + at
+
+
+def _covariance(
+    data: DiscData, scaled: Tensor, prior: _Prior, free: list[int], block: Tensor, use_intensity: bool, clip: float, nodes: int
+) -> Tensor:
+    """Return the sandwich covariance (galaxy, free, free), inf where the maps do not fix the parameters."""
+    count, k = len(scaled), len(free)
+    bread, pull, filling = torch.diag_embed(prior.weight[:, free]), torch.diag_embed(prior.variance[:, free]), []
+    for residual, weight, by in _terms(data, _physical(scaled).to(data.velocity), use_intensity, clip, nodes):
+        fitted = by[:, free].flatten(2)
+        inside = (residual.abs() < clip).flatten(1).unsqueeze(1)
+        bread += ((fitted * inside) @ fitted.mT).double()
+        filling.append((fitted * (weight * residual).flatten(1).unsqueeze(1)).double())
+    found = torch.full_like(bread, torch.inf)
+    for row in range(count):
+        width = block[row].item()
+        number = _blocks(data.valid.shape[-1], width, scaled.device)
+        used = torch.unique(number[data.valid[row]]).numel()
+        values, vectors = torch.linalg.eigh(bread[row])
+        if used < k + _FEWEST_BLOCKS or values[0] <= 1e-10 * values[-1]:
+            continue
+        score = torch.zeros((int(number.max()) + 1, k), dtype=torch.float64, device=scaled.device)
+        for part in filling:
+            score.index_add_(0, number.flatten(), part[row].T)
+        inverse = vectors @ torch.diag(1 / values) @ vectors.T
+        found[row] = inverse @ (score.T @ score * (used / (used - k)) + pull[row]) @ inverse
+    return found
+
+
+def fit_discs(
+    data: DiscData,
+    start: Tensor,
+    free: Sequence[str] = ("r_turn", "v_max_sini", "axis_deg", "centre_x", "centre_y", "v_sys"),
+    *,
+    prior: Mapping[str, float] | None = None,
+    clip: float = 2.5,
+    steps: int = 20,
+    nodes: int = 4,
+    block: Tensor | float = 4.0,
+) -> DiscFit:
+    """Fit the ``free`` parameters of `disc.gradients.NAMES`, the others held where they start.
+
+    Parameters
+    ----------
+    data : DiscData
+        The intensity enters only where inclination or r_scale are free.
+    start : Tensor, (galaxy, 9)
+        Where to begin, and the values of what is held.
+    prior : mapping, optional
+        1 sigma by name, in deg, ln, pixels or the velocity's unit, of normal priors about ``start``.
+    clip : float
+        Residuals beyond so many sigma weigh less (Huber 1964).
+    steps : int
+        The most evaluations of the model.
+    block : Tensor, (galaxy,), or float
+        Width of the covariance's blocks, pixels: at least the beam.
+
+    A galaxy that does not converge comes back as far as it got, ``converged`` False. NaN stays in its galaxy.
+    Raises `ModelError` for an unknown or missing name.
+    """
+    if not free or set(free) - set(NAMES):
+        raise ModelError(f"fit_discs: {', '.join(set(free) - set(NAMES)) or 'nothing'} cannot be fitted; known: {', '.join(NAMES)}.")
+    chosen = [NAMES.index(name) for name in NAMES if name in free]
+    names, held = tuple(NAMES[k] for k in chosen), tuple(name for name in NAMES[:2] if name not in free)
+    use_intensity = bool({"inclination_deg", "r_scale"} & set(free))
+    setting = {"use_intensity": use_intensity, "clip": clip, "nodes": nodes}
+    low, high, longest = (torch.tensor(ends, dtype=torch.float64, device=start.device)[chosen] for ends in (_LOW, _HIGH, _STEPS))
+    precision = torch.tensor([(prior or {}).get(name, math.inf) ** -2 for name in NAMES], dtype=torch.float64, device=start.device)
+    block = torch.as_tensor(block, dtype=torch.float64, device=start.device).expand(len(start))
+    pixels = block.square().unsqueeze(1)
+    scaled = _scaled(start.double())
+    before = _Prior(scaled.clone(), pixels * precision, pixels.square() * precision)
+    scaled[:, chosen] = torch.minimum(torch.maximum(scaled[:, chosen], low), high)
+    state = _evaluate(data, scaled, before, **setting)
+    damping = torch.full((len(start),), _FIRST, dtype=torch.float64, device=start.device)
+    going = state.cost.isfinite()
+    left = torch.full_like(damping, torch.inf)
+    for _ in range(steps - 1):
+        rows = going.nonzero().squeeze(1)
+        if not len(rows):
+            break
+        curvature, gradient = state.curvature[rows][:, chosen][:, :, chosen], state.gradient[rows][:, chosen]
+        step = _solve(curvature, gradient, damping[rows]).clamp(-longest, longest)
+        after = scaled[rows]
+        after[:, chosen] = torch.minimum(torch.maximum(after[:, chosen] + step, low), high)
+        moved = after[:, chosen] - scaled[rows][:, chosen]
+        left[rows] = (moved.abs() * curvature.diagonal(dim1=1, dim2=2).sqrt()).amax(1)
+        trial = _evaluate(data.select(rows), after, before.select(rows), **setting)
+        better = trial.cost <= state.cost[rows]
+        taken = rows[better]
+        scaled[taken] = after[better]
+        for now, new in ((state.cost, trial.cost), (state.gradient, trial.gradient), (state.curvature, trial.curvature)):
+            now[taken] = new[better]
+        damping[rows] = (damping[rows] * torch.where(better, _EASIER, _HARDER)).clamp(1e-8, 1e8)
+        going[rows] = torch.where(better, left[rows] > _CONVERGED * block[rows], damping[rows] < 1e6)
+    covariance = _covariance(data, scaled, before, chosen, block, **setting)
+    within = ((scaled[:, chosen] > low) & (scaled[:, chosen] < high)).all(1)
+    usable = covariance.isfinite().all(-1).all(-1)
+    curvature = state.curvature[:, chosen]
+    unit = torch.eye(len(chosen), dtype=torch.float64, device=start.device)
+    inverse = torch.linalg.pinv(torch.where(usable.view(-1, 1, 1), curvature[:, :, chosen], unit), hermitian=True)
+    by_held = -inverse @ curvature[:, :, [NAMES.index(name) for name in held]]
+    residual = next(iter(_terms(data, _physical(scaled).to(data.velocity), False, clip, nodes)))[0]
+    chi2 = residual.square().sum((1, 2)) / data.valid.sum((1, 2)).clamp(min=1)
+    return DiscFit(names, held, _physical(scaled), covariance, by_held, chi2.double(), (left <= 5 * _CONVERGED * block) & within & usable)
