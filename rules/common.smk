@@ -8,6 +8,7 @@ from pathlib import Path
 from tullyflow.errors import TullyflowError
 from tullyflow.fetch.preflight import check_access, choose_training, resolve_releases
 from tullyflow.provenance import source_digest
+from tullyflow.report.figures.listing import figure_names, figure_relations, find_figure
 from tullyflow.settings import parse_settings, select_sections
 from tullyflow.surveys import SURVEYS, local
 
@@ -65,9 +66,14 @@ RELATIONS = [
     for velocity in SETTINGS.relation.velocities
     for method in SETTINGS.relation.methods
 ]
-CUTS = [f"relation.{key}" for key in type(SETTINGS.relation).model_fields if key.endswith(("_min", "_max")) or key.startswith(("drift", "surveys", "internal"))]
+RECORDS = ["groups", "choices", "trends"]
+COMPARISONS = [f"{RESULTS}/relation/{name}.json" for name in RECORDS]
+FIT_TABLES = [f"{RESULTS}/relation/fits.ecsv", f"{RESULTS}/relation/fits.tex"]
+FIGURES = [f"{RESULTS}/figures/{name}.png" for name in figure_names(SETTINGS)]
+CUTS = [f"relation.{key}" for key in type(SETTINGS.relation).model_fields if key.endswith(("_min", "_max")) or key.startswith(("drift", "surveys", "internal", "delta"))]
 THRESHOLD = ["relation.reconstruction", "relation.reconstruction_from", "relation.reconstruction_sigma"]
-FITS = ["relation.clip", "relation.pivot_log_mstar", "relation.pivot_log_v", "relation.log_mstar_err", "relation.abs_mag_err", "relation.drift", "relation.internal_extinction", "seed"]
+FITS = ["relation.clip", "relation.pivot_log_mstar", "relation.pivot_log_v", "relation.log_mstar_err", "relation.abs_mag_err", "relation.drift", "relation.internal_extinction", "cosmology", "seed"]
+ASKED = ["relation.relations", "relation.velocities", "relation.methods"]
 
 
 wildcard_constraints:
@@ -78,6 +84,7 @@ wildcard_constraints:
     relation="[a-z]+(_[a-z]+)?",
     velocity="v_[a-z0-9]+",
     method="[a-z]+",
+    figure="|".join(figure_names(SETTINGS, every=True)),
 
 
 def settings_for(*names):
@@ -132,6 +139,20 @@ def shards(survey, release):
     return sorted(path.stem for path in Path(folder).glob(f"{survey}-{release}-*.parquet"))
 
 
+def of_figure(key):
+    """Input or params function: what a figure draws ("relations", "trends", "choices"), or what is said of it ("caption", "title", "number")."""
+
+    def look_up(wildcards):
+        entry = find_figure(wildcards.figure, SETTINGS)
+        if key == "relations":
+            return [f"{RESULTS}/relation/{name}.json" for name in figure_relations(entry, SETTINGS)]
+        if key in ("trends", "choices"):
+            return [f"{RESULTS}/relation/{key}.json"] if key in entry.records and key in RECORDS else []
+        return getattr(entry, key)
+
+    return look_up
+
+
 def of_training(pattern):
     """Input function: one file per shard of the release the network is trained on."""
 
@@ -164,9 +185,9 @@ NETWORKS = [f"{RESULTS}/network/{s}-{getattr(SETTINGS, s).train_release}" for s 
 
 
 # A synthetic network depends on these settings alone: surveys that share them share one network.
-_ADAPTATION = {"initial_weights", "adapt", "epochs", "batch_size", "learning_rate", "decay", "decay_every", "rehearsal", "samples", "early_stop", "velocity_error_floor", "mismatch_fraction"}
+_ADAPTATION = {"initial_weights", "adapt", "epochs", "batch_size", "learning_rate", "decay", "decay_every", "rehearsal", "samples", "refine", "early_stop", "velocity_error_floor", "mismatch_fraction"}
 
-TRAINING = [f"network.{key}" for key in type(SETTINGS.network).model_fields if key not in ("samples", "mismatch_fraction")]
+TRAINING = [f"network.{key}" for key in type(SETTINGS.network).model_fields if key not in ("samples", "refine", "mismatch_fraction")]
 
 
 def initial_settings(survey):

@@ -111,4 +111,7 @@ GALAXY = Registry(
     Flag(34, "UNCERTAIN_AXIS", "The axis is so uncertain (3 network.stream.pa_err) that inclination and r_scale suffer.", excludes=False),
     Flag(35, "BULGE_DOMINATED", "The Sersic index is above relation.sersic_n_max."),
     Flag(36, "MISALIGNED", "The axes of gas and stars are further apart than relation.delta_pa_max."),
+    Flag(37, "NO_STELLAR_AXIS", "The stars' kinematic axis is not defined: they may not be aligned with the gas.", excludes=False),
+    Flag(38, "ALIGNMENT_UNKNOWN", "Gas and stars cannot be compared, and relation.delta_pa_unknown leaves such galaxies out."),
+    Flag(39, "PHOTOMETRY_OFF_AXIS", "The photometric axis is not the kinematic one (relation.delta_pa_phot_max): no inclination from it."),
 )

@@ -208,6 +208,8 @@ class Relation(_Section):
     inclination_max: Deg = Field(90.0, ge=0, le=90, description="largest inclination, deg")
     sersic_n_max: float | None = Field(None, gt=0, description="largest Sersic index; null = any. Where the inclination is photometric, a bulge makes it wrong")
     delta_pa_max: Deg | None = Field(30.0, gt=0, le=180, description="largest angle between the axes of gas and stars, where both are known, deg; null = any")
+    delta_pa_unknown: Literal["keep", "leave_out"] = Field("keep", description="galaxies whose stars were mapped but have no kinematic axis")
+    delta_pa_phot_max: Deg | None = Field(30.0, gt=0, le=90, description="largest angle between the photometric and the kinematic axis where the inclination is photometric, deg; null = any")
     reconstruction: Literal["chi2", "mse_over_v", "off"] = Field("chi2", description="what the reconstruction cut is made on (thesis: mse_over_v)")
     reconstruction_from: Literal["median", "mean", "zero"] = Field("median", description="the threshold is so many robust sigma above the median, or standard deviations above the mean or zero (thesis: mean)")
     reconstruction_sigma: float = Field(3.0, gt=0, description="sigmas of the reconstruction cut (thesis: 1)")

@@ -235,7 +235,9 @@ def _orient(maps: GalaxyMaps, axis: PositionAngle, row: _Row, stellar_err_kms: f
     if stellar is not None:
         err = stellar_err_kms if maps.stellar_velocity_err is None else maps.stellar_velocity_err
         stars = fit_position_angle(maps.stellar_velocity, err, stellar, maps.centre)
-        if not stars.flags:
+        if stars.flags:
+            row.flag(GALAXY.NO_STELLAR_AXIS, "")
+        else:
             row.values["pa_stellar_deg"] = image_to_sky_angle(stars.image_angle_deg, north, east)
             row.values["pa_stellar_err_deg"] = stars.err_deg
             row.values["delta_pa_deg"] = abs((row.values["pa_deg"] - row.values["pa_stellar_deg"] + 180) % 360 - 180)

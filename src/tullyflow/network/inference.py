@@ -14,13 +14,14 @@ from tullyflow.conventions import HALF_WIDTH, PA_ERRS_MAX, R_E_PER_SCALE_LENGTH,
 from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
 from tullyflow.maps.shards import Shard, read_shard
+from tullyflow.network.adopted import curve_columns, use_inclination
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
 from tullyflow.network.batch import Stamps, resolve_device, seeded_generator, stamps_of_shards
 from tullyflow.network.calibration import Calibration, mean_and_scatter
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
 from tullyflow.network.memory import galaxies_at_a_time
 from tullyflow.network.reconstruction import reconstruct
-from tullyflow.network.refinement import Refined, refine_curves
+from tullyflow.network.refinement import refine_curves
 from tullyflow.network.velocities import calibrated_samples, extrapolations, rotation_curve, velocity_at
 from tullyflow.settings import Network, Settings
 from tullyflow.tables import KINEMATICS, PARAMETERS, TARGETS, VELOCITIES, conform, read_table, whole_file, write_table
@@ -134,46 +135,6 @@ class Inferred:
     samples: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Used:
-    """Inclination the velocities use, its error and kind, and the sampled parameters that go with it."""
-
-    inclination_deg: np.ndarray
-    err_deg: np.ndarray
-    photometric: np.ndarray
-    mean: np.ndarray
-    samples: np.ndarray
-
-
-def _use_inclination(
-    galaxies: pd.DataFrame, mean: np.ndarray, errors: np.ndarray, samples: np.ndarray, generator: np.random.Generator
-) -> _Used:
-    """Put the photometric inclination and scale length where the intensity stamp was only photometry; samples are calibrated ones."""
-    photometric = (galaxies["flags"].to_numpy() & GALAXY.INTENSITY_FROM_PHOTOMETRY) != 0
-    phot, phot_err = (galaxies[c].to_numpy(float) for c in ("inclination_phot_deg", "inclination_phot_err_deg"))
-    photometric &= np.isfinite(phot)
-    phot_err = np.nan_to_num(phot_err)
-    used, used_err = np.where(photometric, phot, mean[:, 0]), np.where(photometric, phot_err, errors[:, 0])
-    drawn = phot + phot_err * generator.standard_normal(samples.shape[:2])
-    drawn = np.where(drawn > 90, 180 - drawn, drawn).clip(1, 90)
-    mean, samples = mean.copy(), samples.copy()
-    mean[:, 0] = used
-    samples[..., 0] = np.where(photometric, drawn, samples[..., 0])
-    return _Used(used, used_err, photometric, mean, samples)
-
-
-def _curve_columns(refined: Refined, used: _Used, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Columns of r_turn and V_max sin i where least squares refined them, and where it put the disc."""
-    found = dict(zip(("axis_offset_deg", "centre_x_offset", "centre_y_offset", "v_sys_offset_kms"), refined.placing.T, strict=True))
-    found["curve_kind"] = np.where(refined.converged, "fit", "network")
-    for k, name in ((2, "r_turn_arcsec"), (3, "v_max_sini_kms")):
-        low, high = np.percentile(used.samples[..., k], (15.865, 84.135), axis=0)
-        found[name] = np.where(refined.converged, used.mean[:, k], columns[name])
-        found[f"{name}_err"] = np.where(refined.converged, (high - low) / 2, columns[f"{name}_err"])
-        found[f"{name}_at_bound"] = columns[f"{name}_at_bound"] & ~refined.converged
-    return found
-
-
 def _tabulate(
     galaxies: pd.DataFrame, targets: pd.DataFrame, stamps: Stamps, checkpoint: Checkpoint, samples: int, seed: int
 ) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
@@ -186,7 +147,7 @@ def _tabulate(
     columns = _parameter_columns(posterior.samples * to_arcsec, posterior.errors, posterior.at_bound)
     physical = posterior.mean * to_arcsec
     drawn = calibrated_samples(physical, posterior.errors, posterior.correlation, _ERROR_SAMPLES, generator)
-    used = _use_inclination(galaxies, physical, posterior.errors, drawn, generator)
+    used = use_inclination(galaxies, physical, posterior.errors, drawn, generator)
     r_e = targets["r_e_arcsec"].to_numpy(float)
     given = np.isfinite(r_e) & (r_e > 0)
     r_scale = np.where(used.photometric & given, r_e / R_E_PER_SCALE_LENGTH, physical[:, 1])
@@ -202,13 +163,8 @@ def _tabulate(
         refined = refine_curves(stamps, decoded, model.network, model.device)
         placing = np.where(refined.converged[:, None], refined.placing, 0)
         decoded = np.where(refined.converged[:, None], refined.parameters, decoded)
-        held = np.column_stack([used.inclination_deg, r_scale])
-        drawn_held = used.samples[..., :2].copy()
-        drawn_held[:, used.photometric & given, 1] = r_scale[used.photometric & given]
-        curve = refined.curve_samples(drawn_held, held, generator) * to_arcsec[:, 2:]
-        used.samples[..., 2:] = np.where(refined.converged[:, None], curve, used.samples[..., 2:])
-        used.mean[:, 2:] = (decoded * to_arcsec)[:, 2:]
-        columns |= _curve_columns(refined, used, columns)
+        used = used.with_curve(refined, np.where(used.photometric & given, r_scale, used.samples[..., 1]), r_scale, to_arcsec, generator)
+        columns |= curve_columns(refined, used, columns)
     fit = reconstruct(model, stamps, decoded, placing)
     columns |= {
         "inclination_kind": np.where(used.photometric, "photometric", "kinematic"),

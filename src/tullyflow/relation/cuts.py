@@ -47,6 +47,18 @@ def misaligned(sample: pd.DataFrame, relation: Relation) -> pd.Series:
     return sample["delta_pa_deg"] > (np.inf if relation.delta_pa_max is None else relation.delta_pa_max)
 
 
+def alignment_unknown(sample: pd.DataFrame, relation: Relation) -> pd.Series:
+    """Stars that were mapped and have no axis; galaxies without a map of their stars are not tested."""
+    return ((sample["flags"] & GALAXY.NO_STELLAR_AXIS) != 0) & (relation.delta_pa_unknown == "leave_out")
+
+
+def photometry_off_axis(sample: pd.DataFrame, relation: Relation) -> pd.Series:
+    """Only where the velocities use the photometric inclination; axes are compared modulo 180 deg."""
+    apart = (sample["pa_deg"] - sample["pa_phot_deg"] + 90) % 180 - 90
+    limit = np.inf if relation.delta_pa_phot_max is None else relation.delta_pa_phot_max
+    return (apart.abs() > limit) & (sample["inclination_kind"] == "photometric")
+
+
 def quality_bad(sample: pd.DataFrame, relation: Relation) -> pd.Series:
     """MaNGA's DRP3QUAL bit CRITICAL; a negative number is a missing value, not bits."""
     return (sample["drp3qual"] > 0) & ((sample["drp3qual"] & DRP3QUAL_CRITICAL) != 0)
@@ -107,6 +119,8 @@ CUTS: tuple[tuple[int, Cut], ...] = (
     (GALAXY.MISSING_MAGNITUDE, missing_magnitude),
     (GALAXY.BULGE_DOMINATED, bulge_dominated),
     (GALAXY.MISALIGNED, misaligned),
+    (GALAXY.ALIGNMENT_UNKNOWN, alignment_unknown),
+    (GALAXY.PHOTOMETRY_OFF_AXIS, photometry_off_axis),
     (GALAXY.POOR_RECONSTRUCTION, poor_reconstruction),
     (GALAXY.EXTRAPOLATED, extrapolated),
     (GALAXY.SURVEY_LEFT_OUT, survey_left_out),

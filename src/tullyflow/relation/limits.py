@@ -40,6 +40,8 @@ LIMITS: tuple[Limit, ...] = (  # in the order a galaxy walks
     Limit(GALAXY.MISSING_MAGNITUDE, "abs_mag_r", "missing"),
     Limit(GALAXY.BULGE_DOMINATED, "sersic_n", "above", "relation.sersic_n_max"),
     Limit(GALAXY.MISALIGNED, "delta_pa_deg", "above", "relation.delta_pa_max"),
+    Limit(GALAXY.ALIGNMENT_UNKNOWN, "", "true", "relation.delta_pa_unknown"),
+    Limit(GALAXY.PHOTOMETRY_OFF_AXIS, "", "true", "relation.delta_pa_phot_max"),
     Limit(GALAXY.OUTSIDE_TRAINING, "", "true", "network.stream"),
     Limit(GALAXY.UNCERTAIN_AXIS, "pa_err_deg", "above", "network.stream.pa_err", factor=PA_ERRS_MAX),
     Limit(GALAXY.FACE_ON, "inclination_used_deg", "below", "relation.inclination_min"),
