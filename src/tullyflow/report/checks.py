@@ -1,6 +1,6 @@
 """Every cut on one galaxy: passed, failed or not tested, with the value found, the limit, and what would let the galaxy pass."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,8 +83,8 @@ def check_galaxy(row: Mapping, settings: Mapping | None) -> list[Check]:
 
 def _check(limit: Limit, flag: Flag, row: Mapping, settings: Mapping | None) -> Check:
     failed = bool(int(row["flags"]) & limit.flag)
-    found, tested = _found(limit, row, failed)
-    bound, words, off = _bound(limit, row, settings)
+    found, tested = _SPECIAL[flag.name](row, failed) if flag.name in _SPECIAL else _found(limit, row, failed)
+    bound, words, off = _bound(limit, flag.name, row, settings)
     if failed:
         verdict = "failed" if flag.excludes else "warned"
     elif off:
@@ -96,60 +96,97 @@ def _check(limit: Limit, flag: Flag, row: Mapping, settings: Mapping | None) -> 
 
 def _found(limit: Limit, row: Mapping, failed: bool) -> tuple[str, bool]:
     """What was found, in words, and whether the cut could be tested at all."""
+    if limit.side != "true":
+        value = _number(row, limit.column)
+        said = f"{_NAMES.get(limit.column, limit.column)} {value_words(limit.column, value)}"
+        return said, bool(np.isfinite(value)) or limit.side == "missing"
+    if not limit.column.endswith("_at_bound"):
+        return "flagged" if failed else "not flagged", True
     inferred = not int(row["flags"]) & GALAXY.NOT_INFERRED
-    if limit.flag == GALAXY.DUPLICATE:
-        return (f"counted as {row.get('same_as')}" if failed else "no other observation counts in its place"), True
-    if limit.flag == GALAXY.SURVEY_LEFT_OUT:
-        return f"survey {row.get('survey')}", True
-    if limit.flag == GALAXY.OUTSIDE_TRAINING:
-        beam = _number(row, "psf_fwhm_arcsec") / _number(row, "stamp_scale_arcsec")
-        return f"beam {number(beam, 1)} stamp pixels; noise at the peak", inferred and np.isfinite(beam)
-    if limit.flag == GALAXY.QUALITY_BAD:
-        bits = _number(row, "drp3qual")
-        manga = row.get("survey") == "manga" and bits >= 0
-        return (f"quality bits {int(bits):#x}" if manga else "no quality bits of this survey are cut on"), manga or failed
-    if limit.side == "true":  # a parameter at its bound
-        column = limit.column.removesuffix("_at_bound")
-        at = "at the end of the range" if row.get(limit.column) is True or _number(row, limit.column) == 1 else "inside the range"
-        photometric = row.get("inclination_kind") == "photometric" and column in ("inclination_deg", "r_scale_arcsec")
-        note = "; the photometric value is used" if photometric else ""
-        return f"{value_words(column, row.get(column))}, {at}{note}" if inferred else "–", inferred and not photometric
-    value = _number(row, limit.column)
-    said = f"{_NAMES[limit.column]} {value_words(limit.column, value)}"
-    return said, bool(np.isfinite(value)) or limit.side == "missing"
+    column = limit.column.removesuffix("_at_bound")
+    at = "at the end of the range" if _number(row, limit.column) == 1 else "inside the range"
+    photometric = row.get("inclination_kind") == "photometric" and column in ("inclination_deg", "r_scale_arcsec")
+    note = "; the photometric value is used" if photometric else ""
+    return f"{value_words(column, row.get(column))}, {at}{note}" if inferred else "–", inferred and not photometric
 
 
-def _bound(limit: Limit, row: Mapping, settings: Mapping | None) -> tuple[float | None, str, bool]:
+def _duplicate(row: Mapping, failed: bool) -> tuple[str, bool]:
+    return (f"counted as {row.get('same_as')}" if failed else "no other observation counts in its place"), True
+
+
+def _survey(row: Mapping, failed: bool) -> tuple[str, bool]:
+    return f"survey {row.get('survey')}", True
+
+
+def _training(row: Mapping, failed: bool) -> tuple[str, bool]:
+    beam = _number(row, "psf_fwhm_arcsec") / _number(row, "stamp_scale_arcsec")
+    inferred = not int(row["flags"]) & GALAXY.NOT_INFERRED
+    return f"beam {number(beam, 1)} stamp pixels; noise at the peak", bool(inferred and np.isfinite(beam))
+
+
+def _quality(row: Mapping, failed: bool) -> tuple[str, bool]:
+    bits = _number(row, "drp3qual")
+    manga = row.get("survey") == "manga" and bits >= 0
+    return (f"quality bits {int(bits):#x}" if manga else "no quality bits of this survey are cut on"), manga or failed
+
+
+def _stellar_axis(row: Mapping, failed: bool) -> tuple[str, bool]:
+    if failed:
+        return "the stars were mapped and show no axis", True
+    known = np.isfinite(_number(row, "delta_pa_deg"))
+    return ("the axes of gas and stars are both known" if known else "no axis of the stars"), bool(known)
+
+
+def _photometric_axis(row: Mapping, failed: bool) -> tuple[str, bool]:
+    apart = abs((_number(row, "pa_deg") - _number(row, "pa_phot_deg") + 90) % 180 - 90)
+    used = row.get("inclination_kind") == "photometric"
+    note = "" if used else "; the inclination is not photometric"
+    return f"photometric and kinematic axis {value_words('pa_deg', apart)} apart{note}", bool(used and np.isfinite(apart))
+
+
+_SPECIAL: dict[str, Callable[[Mapping, bool], tuple[str, bool]]] = {  # cuts on more than one number
+    "DUPLICATE": _duplicate, "SURVEY_LEFT_OUT": _survey, "OUTSIDE_TRAINING": _training, "QUALITY_BAD": _quality,
+    "ALIGNMENT_UNKNOWN": _stellar_axis, "PHOTOMETRY_OFF_AXIS": _photometric_axis,
+}  # fmt: skip
+_OFF = {"ALIGNMENT_UNKNOWN": "keep"}  # the value that switches a cut off, where it is not null
+_SIDES = {"below": "at least", "above": "at most"}
+
+
+def _bound(limit: Limit, name: str, row: Mapping, settings: Mapping | None) -> tuple[float | None, str, bool]:
     """The limit as a number (None where it is none), in words, and whether the cut is switched off."""
-    side = {"below": "at least", "above": "at most"}.get(limit.side, "")
     if limit.against:
-        value = limit.factor * _number(row, limit.against)
-        words = value_words(limit.column, value)
-        times = f"{limit.factor:g} times the {_NAMES[limit.against]}" if limit.factor != 1 else "the frozen threshold"
-        return value, f"{side} {words}, {times}" if np.isfinite(value) else f"{times} is not known", False
+        return *_column_bound(limit, row), False
+    if not limit.setting:
+        return None, "a finite value" if limit.side == "missing" else "", False
     try:
-        value = setting_of(settings, limit.setting, str(row.get("survey", ""))) if limit.setting else None
+        value = setting_of(settings, limit.setting, str(row.get("survey", "")))
     except KeyError:
         known = "the run knows no such cut" if settings else "not known: the run's settings are not here"
         return (float("nan") if settings else None), known, False
-    if limit.side in ("true", "missing"):
-        return None, _range_words(limit, value), False
-    if value is None:
+    if value == _OFF.get(name) and name != "SURVEY_LEFT_OUT":
         return None, "none", True
+    if limit.side == "true":
+        return None, _allowed_words(name, value), False
     value = limit.factor * float(value)
-    return value, f"{side} {value_words(limit.column, value)}", False
+    return value, f"{_SIDES[limit.side]} {value_words(limit.column, value)}", False
 
 
-def _range_words(limit: Limit, value: Any) -> str:
-    """What is allowed, in words, where it is not one number."""
-    if limit.flag == GALAXY.SURVEY_LEFT_OUT:
-        return "all surveys" if value is None else f"one of {', '.join(value)}"
-    if limit.flag == GALAXY.OUTSIDE_TRAINING:
+def _column_bound(limit: Limit, row: Mapping) -> tuple[float, str]:
+    value = limit.factor * _number(row, limit.against)
+    times = f"{limit.factor:g} times the {_NAMES[limit.against]}" if limit.factor != 1 else "the frozen threshold"
+    return value, f"{_SIDES[limit.side]} {value_words(limit.column, value)}, {times}" if np.isfinite(value) else f"{times} is not known"
+
+
+def _allowed_words(name: str, value: Any) -> str:
+    """What is allowed, in words, where it is not one number on one side."""
+    if name == "OUTSIDE_TRAINING":
         return f"beam at most {value['beam'][1]:g} stamp pixels"
-    if not limit.setting:
-        return "a finite value" if limit.side == "missing" else ""
-    unit = {GALAXY.AT_BOUND_V_MAX: "of the map's norm", GALAXY.AT_BOUND_INCLINATION: "deg"}.get(limit.flag, "of the stamp's half-width")
-    return f"within {value[0]:g} to {value[1]:g} {unit}"
+    if name == "SURVEY_LEFT_OUT":
+        return f"one of {', '.join(value)}" if value else "all surveys"
+    if name.startswith("AT_BOUND"):
+        unit = {"AT_BOUND_V_MAX": "of the map's norm", "AT_BOUND_INCLINATION": "deg"}.get(name, "of the stamp's half-width")
+        return f"within {value[0]:g} to {value[1]:g} {unit}"
+    return f"at most {value:g} deg" if isinstance(value, int | float) else str(value).replace("_", " ")
 
 
 _FILES = "the archive would have to hold the file, or the fetch to succeed (fetch.retry_failed tries again)"
@@ -168,6 +205,8 @@ _WORDS = {  # what would have to change, where it is no number against a setting
     "AT_BOUND_V_MAX": "network.ranges.v_max would have to be wider",
     "DUPLICATE": "the other observation, which counts, would have to be taken out",
     "SURVEY_LEFT_OUT": "its survey would have to be among relation.surveys",
+    "ALIGNMENT_UNKNOWN": "relation.delta_pa_unknown: keep would let it in, or a map of the stars that shows their axis",
+    "PHOTOMETRY_OFF_AXIS": "relation.delta_pa_phot_max would have to be larger (or null), or an intensity map be given",
     "OUTSIDE_TRAINING": "the network would have to be trained on such beams and noise (network.stream)",
 }  # fmt: skip
 
@@ -183,7 +222,7 @@ def remedies(row: Mapping, settings: Mapping | None) -> list[str]:
             said.append(f"{flag.name}: {_WORDS.get(flag.name, 'a finite velocity with an error is needed')}.")
             continue
         side = "at most" if limit.side == "below" else "at least"
-        now = _bound(limit, row, settings)[0]
+        now = _bound(limit, flag.name, row, settings)[0]
         known = f" (it is {value_words(limit.column, now)})" if now is not None and np.isfinite(now) else ""
         step = 10.0 ** (np.floor(np.log10(abs(value))) - 3) if value else 1.0
         enough = (np.floor if limit.side == "below" else np.ceil)(value / step) * step  # rounded to where it passes
