@@ -156,18 +156,18 @@ def write_benchmarks(folder: Path) -> None:
             path.write_text(header + job + "\n")
 
 
-def write_run(folder: Path, sizes: dict[tuple[str, str], int] | None = None, gallery: int = 6) -> Run:
+def write_run(folder: Path, sizes: dict[tuple[str, str], int] | None = None) -> Run:
     """Write every file of a finished mock run into ``folder``."""
     rng = np.random.default_rng(20)
     sample = make_sample(rng, sizes or {("manga", "DR17"): 30, ("sami", "DR3"): 20})
-    sample.loc[sample[sample["used"]]["v_max_kms"].idxmin(), "galaxy"] = HOSTILE  # the slowest is always in the gallery
+    sample.loc[sample[sample["used"]]["v_max_kms"].idxmin(), "galaxy"] = HOSTILE  # a used one: it has a page
     write_table(folder / "sample.parquet", sample, SAMPLE)
     shards = [write_shard(folder, rows, rng) for _, rows in sample.groupby("shard", sort=False)]
     networks = [folder / "network" / name for name in ("manga-DR17", "sami-DR3")]
     for network, epochs in zip(networks, (60, 12), strict=True):
         write_history(network, epochs, rng)
     write_benchmarks(folder / "benchmarks")
-    settings = parse_settings({"run": "fake", "mock": {}, "report": {"gallery": gallery}})
+    settings = parse_settings({"run": "fake", "mock": {}, "report": {"pages": "used"}})
     relations = write_relations(folder / "sample.parquet", folder, settings)
     write_truth(folder / "truth.parquet", sample, rng)
     check_closure(folder / "sample.parquet", folder / "truth.parquet", relations, settings, folder / "closure.json")

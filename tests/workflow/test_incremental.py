@@ -25,7 +25,7 @@ CONFIG = {
     "fetch": {"tries": 1},
     "network": {"synthetic_steps": 20, "epochs": 1, "samples": 10},
     "relation": {"drift": "off", "relations": ["reverse"], "velocities": ["v_max"], "methods": ["lts"]},
-    "report": {"gallery": 2},
+    "report": {"pages": "none"},
 }
 
 

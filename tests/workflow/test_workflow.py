@@ -115,8 +115,8 @@ def test_a_training_setting_trains_again_even_while_maps_are_remade(finished):
     assert both["train_network"] == 2
 
 
-def test_the_gallery_size_re_runs_the_report_only(finished):
-    assert set(planned(finished, report={"gallery": 3})) == {"build_report"}
+def test_the_galaxies_pages_re_run_the_report_only(finished):
+    assert set(planned(finished, report={"pages": "all"})) == {"build_report"}
 
 
 def test_a_touched_raw_file_re_runs_nothing_and_replaced_content_its_shard(finished):

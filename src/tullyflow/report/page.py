@@ -25,7 +25,7 @@ from tullyflow.report.figures.listing import RELATION_WORDS
 from tullyflow.report.pictures import check_pictures, listed_pictures, picture, training_pictures
 from tullyflow.report.relation_data import fit_name, relation_data
 from tullyflow.report.releases import news_listing, news_sentences, published_listing, training_releases
-from tullyflow.report.run_page import Pages, remove_pages
+from tullyflow.report.run_page import remove_pages, write_pages
 from tullyflow.report.sections import (
     bound_listing,
     comparison_listing,
@@ -98,7 +98,7 @@ def _provenance(settings: "Settings", inputs: Sequence[Path], made: str) -> dict
 def _scripts() -> Markup:
     """The page's scripts, one after the other, as they are."""
     folder = files("tullyflow.report")
-    return Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS))  # noqa: S704  our own files
+    return Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS))
 
 
 def build_report(
@@ -143,7 +143,8 @@ def build_report(
     own.mkdir(parents=True, exist_ok=True)
     sample = read_table(sample_path, SAMPLE)
     fits = sorted((read_record(path) for path in relation_paths), key=lambda fit: _order(fit, settings))
-    groups, choices, trends, closed = (read_record(path) if path else None for path in (groups_path, choices_path, trends_path, closure_path))
+    records = (groups_path, choices_path, trends_path, closure_path)
+    groups, choices, trends, closed = (read_record(path) if path else None for path in records)
     counts, made = count_galaxies(sample), datetime.now(UTC)
     best = recommended(fits)
     checks, check_notes = check_pictures(sample, settings, own)
@@ -157,7 +158,7 @@ def build_report(
     shown = listed_pictures(figures, settings, out_dir)
     of_fits = {f"{fit['relation']}-{fit['velocity']}-{fit['method']}" for fit in fits if {"relation", "velocity", "method"} <= set(fit)}
     mock, trained = settings.mock is not None, training_releases(network_dirs)
-    inputs = [Path(path) for path in (sample_path, *relation_paths, closure_path, groups_path, choices_path, trends_path) if path]
+    inputs = [Path(path) for path in (sample_path, *relation_paths, *records) if path]
     provenance = _provenance(settings, inputs, made.isoformat(timespec="seconds"))
     page = render(
         "template.html",
@@ -214,7 +215,8 @@ def build_report(
         part.write_text(page, encoding="utf-8")
     _LOG.info(
         "report: %d targets, %d used; %d fits, %d thumbnails, %d pages of galaxies; %s, %.1f MB",
-        counts[-1].targets, counts[-1].used, len(fits), int((sheets.sheet >= 0).sum()), int(has_page.sum()), index, index.stat().st_size / 1e6,
+        counts[-1].targets, counts[-1].used, len(fits), int((sheets.sheet >= 0).sum()), int(has_page.sum()), index,
+        index.stat().st_size / 1e6,
     )  # fmt: skip
     return index
 
@@ -224,8 +226,9 @@ def _galaxies(
     settings: "Settings", out_dir: Path,
 ) -> tuple[Sheets, np.ndarray]:  # fmt: skip
     """Write the thumbnails and the pages of the galaxies the settings ask for; where the thumbnails are, and who has a page."""
+    (out_dir / "galaxies").mkdir(exist_ok=True)
     sheets = write_sheets(sample, maps_paths if settings.report.gallery else [], models_paths, out_dir / "gallery")
     remove_pages(out_dir)
     wanted = {"none": sample.head(0), "used": sample[sample["used"]], "all": sample}[settings.report.pages]
-    written = Pages(sample, fits, settings, maps_paths, models_paths).write(wanted, out_dir)
+    written = write_pages(wanted, fits, settings, maps_paths, models_paths, out_dir)
     return sheets, sample.index.isin(written)

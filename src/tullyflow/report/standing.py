@@ -10,7 +10,7 @@ from tullyflow.errors import RelationError
 from tullyflow.relation.tully_fisher import relation_points
 from tullyflow.settings import Settings
 
-__all__ = ["Standing", "find_standings"]
+__all__ = ["Standing", "find_standings", "place_galaxies"]
 
 
 @dataclass(frozen=True)
@@ -33,32 +33,39 @@ class Standing:
 
 
 def find_standings(row: pd.DataFrame, fits: Sequence[Mapping], settings: Settings) -> list[Standing]:
-    """Place one galaxy (a frame of one row with the columns of ``tables.SAMPLE``) beside every fit that succeeded.
+    """Place one galaxy (a frame of one row with the columns of ``tables.SAMPLE``) beside every fit that succeeded; see `place_galaxies`."""
+    return place_galaxies(row, fits, settings)[0]
+
+
+def place_galaxies(sample: pd.DataFrame, fits: Sequence[Mapping], settings: Settings) -> list[list[Standing]]:
+    """Place every galaxy of ``sample`` (columns of ``tables.SAMPLE``) beside every fit that succeeded, in the order of the rows.
 
     ``fits`` are the records ``relation/*.json``; one of surveys that are not the galaxy's, or that the galaxy lacks a value for, is left
     out. A galaxy outside the relation is placed all the same: where it would lie.
     """
-    placed = []
-    survey, name = str(row["survey"].iloc[0]), str(row["galaxy"].iloc[0])
-    full_name = f"{survey}-{row['release'].iloc[0]}/{name}"
+    everybody = sample.reset_index(drop=True).assign(used=True)
+    surveys, names = (sample[column].astype(str).tolist() for column in ("survey", "galaxy"))
+    used = sample["used"].astype(bool).tolist()
+    full_names = [f"{s}-{r}/{name}" for s, r, name in zip(surveys, sample["release"], names, strict=True)]
+    placed: list[list[Standing]] = [[] for _ in names]
     for fit in fits:
         if not all(isinstance(fit.get(key), int | float) for key in ("slope", "intercept", "pivot")):
             continue
-        if survey not in fit.get("surveys", [survey]):
-            continue
         try:
-            points = relation_points(row.assign(used=True), fit["relation"], fit["velocity"], settings)
+            points = relation_points(everybody, fit["relation"], fit["velocity"], settings)
         except RelationError:
             continue
-        if not points.x.size:
-            continue
-        x, y, x_err, y_err = (float(values[0]) for values in (points.x, points.y, points.x_err, points.y_err))
-        line = fit["slope"] * (x - fit["pivot"]) + fit["intercept"]
-        sigma = float(np.sqrt((fit["slope"] * x_err) ** 2 + y_err**2 + float(fit.get("scatter") or 0.0) ** 2))
-        outlier = name in fit.get("outliers", ()) or full_name in fit.get("outliers", ())
-        part = "left out" if not bool(row["used"].iloc[0]) else "outlier" if outlier else "used"
-        placed.append(Standing(
-            fit["relation"], fit["velocity"], str(fit.get("method", "")), x, y, line, y - line, sigma,
-            (y - line) / sigma if sigma > 0 else float("nan"), part,
-        ))  # fmt: skip
+        lines = fit["slope"] * (points.x - fit["pivot"]) + fit["intercept"]
+        sigmas = np.sqrt((fit["slope"] * points.x_err) ** 2 + points.y_err**2 + float(fit.get("scatter") or 0.0) ** 2)
+        outliers, of_surveys = set(fit.get("outliers") or ()), fit.get("surveys")
+        values = zip(points.rows.tolist(), points.x.tolist(), points.y.tolist(), lines.tolist(), sigmas.tolist(), strict=True)
+        for k, x, y, line, sigma in values:
+            if of_surveys is not None and surveys[k] not in of_surveys:
+                continue
+            outlier = names[k] in outliers or full_names[k] in outliers
+            part = "left out" if not used[k] else "outlier" if outlier else "used"
+            placed[k].append(Standing(
+                fit["relation"], fit["velocity"], str(fit.get("method", "")), x, y, line, y - line, sigma,
+                (y - line) / sigma if sigma > 0 else float("nan"), part,
+            ))  # fmt: skip
     return placed
