@@ -71,7 +71,7 @@ def run(tmp_path):
     (folder / "relation").mkdir()
     fit = {"slope": 0.25, "intercept": 2.2, "pivot": 10.0, "scatter": 0.04, "surveys": ["manga"], "outliers": ["8485-1901"]}
     for method in ("lts", "mnr"):
-        record = {"relation": "reverse", "velocity": "v_22", "method": method} | (fit if method == "lts" else {"error": "too few"})
+        record = {"relation": "reverse", "velocity": "v_22", "method": method} | (fit if method == "lts" else {"error": "5 are too few."})
         (folder / "relation" / f"reverse-v_22-{method}.json").write_text(json.dumps(record))
     (folder / "report").mkdir()
     (folder / "report" / "provenance.json").write_text(json.dumps({"settings": DUMPED}))
@@ -203,12 +203,24 @@ def test_whole_story_of_a_run_is_told(run):
         "1.200", "v_80", "extrapolated", "within the data", "POOR_RECONSTRUCTION", "outlier",
     ):  # fmt: skip
         assert said in " ".join(text.split()), said
-    assert "9999-1901" not in text
+    assert "9999-1901" not in text and "No line: 5 are too few." in text
     standing = told.standings[0]
     v_22 = np.sqrt(168**2 + 3.4 * 24**2)
     assert standing.residual == pytest.approx(np.log10(v_22) - (0.25 * 0.2 + 2.2))
     assert standing.sigmas == pytest.approx(standing.residual / standing.sigma) and standing.sigma > np.hypot(0.25 * 0.11, 0.04)
     assert len(told.standings) == 1 and standing.part == "outlier"
+
+
+@pytest.mark.parametrize("columns", [70, 120, 200])
+def test_tables_fit_the_terminal_without_breaking_a_word(run, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    told = explain(run / "sample.parquet", "DR17/8485-1901")
+    text = words(told)
+    assert "network.ranges.inclination_deg" in text and "AT_BOUND_INCLINATION" in text
+    sentences = [line for line in text.splitlines() if not line.startswith("    ")]
+    assert max(map(len, sentences)) <= columns
+    if columns == 120:
+        assert max(map(len, text.splitlines())) <= columns
 
 
 def test_name_of_several_rows_is_asked_about_and_a_prefix_answers(run, capsys):

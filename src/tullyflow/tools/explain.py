@@ -23,7 +23,8 @@ __all__ = ["Explained", "explain", "find_sample", "record", "words"]
 
 _NEEDED = ("galaxy", "survey", "release", "shard", "flags", "used")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # what may become part of a path
-_WIDTHS = (60, 140)
+_WIDTHS = (60, 160)
+_NARROWEST = 20  # of a column whose cells go over several lines
 _DEFAULT_ERRORS = "The errors of the masses and magnitudes are those of default settings: the run's own are not here."
 
 
@@ -75,8 +76,9 @@ def explain(sample_path: Path, asked: str, survey: str | None = None) -> Explain
     if fits:
         standings = find_standings(conform(row[[c.name for c in SAMPLE if c.name in row]], SAMPLE), fits, _fit_settings(settings))
     sections = story(values, settings, _manifest(folder, values), standings)
-    if standings and settings is None:
-        sections = [replace(s, sentences=(*s.sentences, _DEFAULT_ERRORS)) if s.title == "In the relations" else s for s in sections]
+    notes = [_DEFAULT_ERRORS] if standings and settings is None else []
+    notes += [f"No line: {error}" for error in dict.fromkeys(str(fit["error"]) for fit in fits if "error" in fit)]
+    sections = [replace(s, sentences=(*s.sentences, *notes)) if s.title == "In the relations" else s for s in sections]
     return Explained(
         values["galaxy"], values["survey"], values["release"], bool(values["used"]), sample_path, tuple(sections),
         tuple(check_galaxy(values, settings)), tuple(standings or ()),
@@ -188,15 +190,26 @@ def words(explained: Explained) -> str:
         lines += ["", section.title]
         for sentence in section.sentences:
             lines += textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
-        lines += _table(section.columns, section.rows)
+        lines += _table(section.columns, section.rows, width)
     return "\n".join(lines[1:])
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Lines of a table; where it is wider than ``width`` its widest columns are, and their cells go over several lines."""
     if not rows:
         return []
     widths = [max(len(row[k]) for row in (columns, *rows)) for k in range(len(columns))]
-    return ["    " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in (columns, *rows)]
+    longest = [max((len(word) for row in (columns, *rows) for word in row[k].split()), default=1) for k in range(len(columns))]
+    least = [max(_NARROWEST, letters) for letters in longest]  # a word is never broken
+    while sum(widths) + 2 * len(widths) + 2 > width and any(has > least[k] for k, has in enumerate(widths)):
+        widths[max(range(len(widths)), key=lambda k: widths[k] - least[k])] -= 1
+    lines = []
+    for row in (columns, *rows):
+        cells = [textwrap.wrap(cell, max(1, size), break_on_hyphens=False) or [""] for cell, size in zip(row, widths, strict=True)]
+        for k in range(max(map(len, cells))):
+            parts = (f"{cell[k] if k < len(cell) else '':<{size}}" for cell, size in zip(cells, widths, strict=True))
+            lines.append(("    " + "  ".join(parts)).rstrip())
+    return lines
 
 
 def record(explained: Explained) -> dict:
