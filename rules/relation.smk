@@ -91,6 +91,96 @@ rule fit_relation:
         " --method {wildcards.method} --settings {params.settings:q} --out {output.fit:q} > {log:q} 2>&1"
 
 
+rule fit_groups:
+    message:
+        "Fitting every relation per survey and per class"
+    input:
+        sample=f"{RESULTS}/sample.parquet",
+    output:
+        groups=f"{RESULTS}/relation/groups.json",
+        ecsv=f"{RESULTS}/relation/groups.ecsv",
+    log:
+        f"{RESULTS}/logs/relation/groups.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fit_groups/groups.tsv"
+    params:
+        settings=select_sections(SETTINGS, *FITS, *ASKED, "relation.ssfr_split"),
+        source=source_digest("relation"),
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    conda:
+        "../envs/tullyflow.yaml"
+    shell:
+        "tullyflow groups --sample {input.sample:q} --settings {params.settings:q} --out {output.groups:q} > {log:q} 2>&1"
+
+rule vary_choices:
+    message:
+        "Fitting the relation again with each choice changed"
+    input:
+        sample=f"{RESULTS}/sample.parquet",
+    output:
+        choices=f"{RESULTS}/relation/choices.json",
+        ecsv=f"{RESULTS}/relation/choices.ecsv",
+    log:
+        f"{RESULTS}/logs/relation/choices.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/vary_choices/choices.tsv"
+    params:
+        settings=select_sections(SETTINGS, *FITS, *ASKED, *CUTS, *THRESHOLD, *(f"{survey}.train_release" for survey in SETTINGS.surveys)),
+        source=source_digest("relation"),
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../envs/tullyflow.yaml"
+    shell:
+        "tullyflow choices --sample {input.sample:q} --settings {params.settings:q} --out {output.choices:q} > {log:q} 2>&1"
+
+rule measure_trends:
+    message:
+        "Correlating velocities and residuals with what galaxies are made of"
+    input:
+        sample=f"{RESULTS}/sample.parquet",
+        relations=RELATIONS,
+    output:
+        trends=f"{RESULTS}/relation/trends.json",
+        ecsv=f"{RESULTS}/relation/trends.ecsv",
+    log:
+        f"{RESULTS}/logs/relation/trends.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_trends/trends.tsv"
+    params:
+        settings=select_sections(SETTINGS, *FITS, *ASKED),
+        source=source_digest("relation"),
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../envs/tullyflow.yaml"
+    shell:
+        "tullyflow trends --sample {input.sample:q} --relations {input.relations:q} --settings {params.settings:q} --out {output.trends:q} > {log:q} 2>&1"
+
+rule tabulate_fits:
+    message:
+        "Writing all fits as tables"
+    input:
+        relations=RELATIONS,
+    output:
+        ecsv=f"{RESULTS}/relation/fits.ecsv",
+        tex=f"{RESULTS}/relation/fits.tex",
+    log:
+        f"{RESULTS}/logs/relation/fits.log",
+    params:
+        source=source_digest("relation"),
+    resources:
+        mem_mb=500,
+        runtime=10,
+    conda:
+        "../envs/tullyflow.yaml"
+    shell:
+        "tullyflow fit-tables --relations {input.relations:q} --out {output.ecsv:q} --tex {output.tex:q} > {log:q} 2>&1"
+
 rule check_closure:
     message:
         "Comparing the mock run with its truth"

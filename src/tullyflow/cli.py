@@ -147,6 +147,30 @@ def _relation(args):
     fit_relation(args.sample, args.relation, args.velocity, args.method, _settings(args), args.out)
 
 
+def _groups(args):
+    from tullyflow.relation.groups import fit_groups
+
+    fit_groups(args.sample, _settings(args), args.out)
+
+
+def _choices(args):
+    from tullyflow.relation.choices import vary_choices
+
+    vary_choices(args.sample, _settings(args), args.out)
+
+
+def _trends(args):
+    from tullyflow.relation.trends import measure_trends
+
+    measure_trends(args.sample, args.relations, _settings(args), args.out)
+
+
+def _fit_tables(args):
+    from tullyflow.relation.fit_tables import tabulate_fits
+
+    tabulate_fits(args.relations, args.out, args.tex)
+
+
 def _closure(args):
     from tullyflow.relation.closure import check_closure
 
@@ -182,9 +206,9 @@ _OPTIONS = {
     "models": dict(required=True, type=Path, help="FITS of models and rotation curves to write"),
     "survey": dict(required=True, choices=["manga", "sami", "things", "local"], metavar="SURVEY", help="manga, sami, things or local"),
     "release": dict(required=True, help="release, e.g. DR17; 'user' for local"),
-    "relation": dict(required=True, choices=["reverse", "forward", "r_band"], help="which relation"),
+    "relation": dict(required=True, choices=["reverse", "forward", "r_band", "baryonic"], help="which relation"),
     "velocity": dict(required=True, choices=["v_max", "v_22", "v_re", "v_80", "v_rmax"], help="which velocity"),
-    "method": dict(required=True, choices=["lts", "mnr", "ols"], help="which fit"),
+    "method": dict(required=True, choices=["lts", "mnr", "ols", "bisector"], help="which fit"),
     "truth": dict(required=True, type=Path, help="truth table of the mock archive (Parquet)"),
     "threads": dict(type=int, default=1, help="processes (default 1)"),
 }
@@ -201,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def stage(name, function, summary, *options, **others):
         sub = stages.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        if name != "merge":
+        if name not in ("merge", "fit-tables"):
             sub.add_argument("--settings", required=name != "releases", help="config file (YAML), or JSON of the sections used")
         for option in options:
             sub.add_argument(f"--{option}", **_OPTIONS[option])
@@ -229,6 +253,12 @@ def _parser() -> argparse.ArgumentParser:
           "targets", "maps", "kinematics", "threshold", "out")  # fmt: skip
     stage("merge", _merge, "put the samples of all shards into one table", "out", samples=_many("samples (Parquet)"))
     stage("relation", _relation, "fit one Tully-Fisher relation", "sample", "relation", "velocity", "method", "out")
+    stage("groups", _groups, "fit every relation per survey and per class", "sample", "out")
+    stage("choices", _choices, "fit the first relation again with each choice changed", "sample", "out")
+    stage("trends", _trends, "correlate velocities and residuals with what galaxies are made of", "sample", "out",
+          relations=_many("fits (JSON)"))  # fmt: skip
+    stage("fit-tables", _fit_tables, "write all fits as ECSV and as a LaTeX table", "out", relations=_many("fits (JSON)"),
+          tex=dict(required=True, type=Path, help="LaTeX file to write"))  # fmt: skip
     stage("closure", _closure, "compare a mock run with the truth it was made from", "sample", "truth", "out",
           relations=_many("fits (JSON)"))  # fmt: skip
     figure = stage("figure", _figure, "draw one figure of a run: PNG, PDF and the data behind it", "sample",
