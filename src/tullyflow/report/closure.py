@@ -111,7 +111,7 @@ def closure_block(closure: Mapping) -> ClosureBlock:
     )  # fmt: skip
     tables = (
         Listing(
-            "The relation put in (rotation velocity; the population's line, and a fit to the same galaxies' true values), and what was found",
+            "The relation put in (rotation velocity; the population's line, a fit to the same galaxies' true values), and what was found",
             relation_columns, _relation_rows(closure.get("rows") or ()), frozenset({1}),
         ),
         Listing(
