@@ -23,6 +23,7 @@ def add_tools(commands) -> None:
     _add_galaxy(commands)
     _add_fit_line(commands)
     _add_explain(commands)
+    _add_page(commands)
 
 
 def _tool(commands, name: str, function, summary: str, settings: bool = True) -> argparse.ArgumentParser:
@@ -245,19 +246,44 @@ def _fit_line(args) -> None:
 
 
 def _add_explain(commands) -> None:
-    parser = _tool(commands, "explain", _explain, "the whole story of one galaxy of a run: what was found, every cut, and why", settings=False)
+    parser = _tool(commands, "explain", _explain, "the story of one galaxy of a run: what was found, every cut, and why", settings=False)
+    add = parser.add_argument
+    _add_galaxy_of_run(parser)
+    add("--json", action="store_true", help="print JSON")
+
+
+def _add_galaxy_of_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("galaxy", metavar="GALAXY", help="its name, or where several are called so RELEASE/NAME or SURVEY-RELEASE/NAME")
     add("--run", metavar="RUN", help="name of the run, results/RUN (default: the only one here, or the newest)")
     add("--sample", type=Path, metavar="PATH", help="sample.parquet of a run elsewhere, instead of --run")
     add("--survey", metavar="S", help="only galaxies of this survey")
-    add("--json", action="store_true", help="print JSON")
+
+
+def _sample_of_run(args) -> Path:
+    from tullyflow.tools.explain import find_sample
+
+    if args.run is not None and args.sample is not None:
+        raise SettingsError("--run and --sample both name a table; give one of them.")
+    return args.sample or find_sample(args.run)
+
+
+def _add_page(commands) -> None:
+    parser = _tool(commands, "page", _page, "the page of one galaxy of a run: maps, rotation curve, story", settings=False)
+    _add_galaxy_of_run(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE.html", help="page to write (default: in the run's report)")
+
+
+def _page(args) -> None:
+    from tullyflow.tools.page import make_page
+
+    if args.out is not None:
+        _check_file(args.out)
+    print(make_page(_sample_of_run(args), args.galaxy, args.survey, args.out))
 
 
 def _explain(args) -> None:
-    from tullyflow.tools.explain import explain, find_sample, record, words
+    from tullyflow.tools.explain import explain, record, words
 
-    if args.run is not None and args.sample is not None:
-        raise SettingsError("explain: --run and --sample both name a table; give one of them.")
-    found = explain(args.sample or find_sample(args.run), args.galaxy, args.survey)
+    found = explain(_sample_of_run(args), args.galaxy, args.survey)
     print(json.dumps(record(found), indent=1, ensure_ascii=False) if args.json else words(found))

@@ -37,8 +37,8 @@ const Panel = (() => {
     const carried = flags(k);
     if (carried.childElementCount) body.append(carried);
     body.append(facts(k));
-    const how = make('p', 'note', 'For a page with its maps and its rotation curve: ');
-    how.append(make('code', '', `tullyflow page ${Galaxies.quoted(name)} --run ${Galaxies.data.run}`));
+    const how = make('p', 'note'), command = `tullyflow page ${Galaxies.quoted(name)} --run ${Galaxies.data.run}`;
+    how.append(make('code', '', command), ' makes its page, with maps and rotation curve: ', make('code', '', Galaxies.address(k)));
     body.append(how);
     dialog.showModal();
     dialog.scrollTop = 0;
