@@ -214,7 +214,7 @@ class Relation(_Section):
     reconstruction_from: Literal["median", "mean", "zero"] = Field("median", description="the threshold is so many robust sigma above the median, or standard deviations above the mean or zero (thesis: mean)")
     reconstruction_sigma: float = Field(3.0, gt=0, description="sigmas of the reconstruction cut (thesis: 1)")
     log_v_err_max: float = Field(0.2, gt=0, description="largest error of log V, dex")
-    drift: Literal["evans", "isotropic", "off"] = Field("evans", description="asymmetric drift (thesis eq. 4.4), its isotropic form, or none")
+    drift: Literal["evans", "isotropic", "off"] = Field("evans", description="asymmetric drift: evans (thesis eq. 4.4: a flat curve whose epicycles make the radial dispersion larger), isotropic (gas of one dispersion: about half of it), or off")
     internal_extinction: Literal["off", "tully1998"] = Field("off", description="correct M_r for dust inside the galaxy by its axis ratio and velocity (Tully+1998)")
     drift_at: Literal["v_max", "r_max"] = Field("v_max", description="correct V_max (thesis), or the velocity at r_max only")
 
