@@ -10,7 +10,7 @@ import pandas as pd
 from astropy.io import fits
 
 from tullyflow.report.addresses import safe_name
-from tullyflow.report.figures.strip import RESIDUAL_LIMIT_KMS
+from tullyflow.report.figures.style import RESIDUAL_LIMIT_KMS
 from tullyflow.report.panels import colour_index, png, shrink, velocity_limits
 from tullyflow.tables import whole_file
 

@@ -1,6 +1,7 @@
 """The reverse relation coloured by what else is known of its galaxies: age, mass-to-light ratio, star formation."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,9 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from tullyflow.relation import tully_fisher
+from tullyflow.relation.rank_correlation import correlate_ranks
 from tullyflow.report.figures.panels import count_beyond, dot_looks, robust_limits, running_median, say
-from tullyflow.report.figures.quantities import QUANTITIES, Quantity, quantity_values
+from tullyflow.report.figures.quantities import QUANTITIES, Quantity, quantity_table
 from tullyflow.report.figures.relation import axis_labels, is_line, line_y
 from tullyflow.report.figures.style import FIT, house_style, new_figure, survey_style
 from tullyflow.report.figures.trend import coefficient_words
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["COLOURED_BY", "colour_points", "plot_colours"]
 
 COLOURED_BY = ("log_age_yr", "log_ml", "log_ssfr", "log_sfr")
-_FEWEST = 60  # galaxies below which thirds are not told apart
+_FEWEST = 90  # galaxies below which thirds are not told apart
 
 
 def _map() -> Colormap:
@@ -35,12 +37,10 @@ def _map() -> Colormap:
 def colour_points(sample: pd.DataFrame, fit: Mapping, settings: "Settings") -> pd.DataFrame:
     """Return galaxy, survey, x, y, residual of the used galaxies of the fit, and a column per property; NaN where one has none."""
     points = tully_fisher.relation_points(sample, fit["relation"], fit["velocity"], settings)
-    rows = sample.loc[points.rows]
-    table = pd.DataFrame({"galaxy": rows["galaxy"], "survey": rows["survey"], "x": points.x, "y": points.y})
-    table["residual"] = points.y - line_y(points.x, fit) if is_line(fit) else np.nan
-    for name in COLOURED_BY:
-        table[name] = quantity_values(QUANTITIES[name], rows)
-    return table.reset_index(drop=True)
+    table = quantity_table(sample, [fit], settings).loc[points.rows]
+    residual = table[f"residual_{fit['relation']}"]
+    columns = {"galaxy": table["galaxy"], "survey": table["survey"], "x": points.x, "y": points.y, "residual": residual}
+    return pd.DataFrame(columns | {name: table[name] for name in COLOURED_BY}).reset_index(drop=True)
 
 
 def _thirds(axes: Axes, points: pd.DataFrame, name: str, cmap: Colormap) -> None:
@@ -82,15 +82,15 @@ def _draw(figure: Figure, axes: Axes, points: pd.DataFrame, quantity: Quantity, 
         _thirds(axes, known, quantity.name, cmap)
     bar = figure.colorbar(image, ax=axes, extend="both", pad=0.01, aspect=28)
     bar.set_label(f"{quantity.label}  ({len(known)} galaxies)", fontsize=8.5)
-    count_beyond(axes, known["x"], known["y"])
+    count_beyond(axes, known["x"], known["y"], inside=True)
 
 
-def plot_colours(points: pd.DataFrame, fit: Mapping, rows: Sequence[Mapping] = ()) -> Figure:
+def plot_colours(points: pd.DataFrame, fit: Mapping, rows: Sequence[Mapping] = (), seed: int = 42) -> Figure:
     """Draw four panels of the same relation, its galaxies coloured by one property each.
 
-    ``points`` is what `colour_points` returns; ``rows`` are rank correlations of the residual with each property. The colours
-    run from the 5th to the 95th percentile; dark is low, in grey too. With 60 galaxies the running medians of the lowest and
-    the highest third are drawn; a property nobody has is said in words.
+    ``points`` is what `colour_points` returns; ``rows`` are rank correlations of the residual with each property; one they lack
+    is measured here. The colours run from the 5th to the 95th percentile; dark is low, in grey too. With 90 galaxies the running
+    medians of the lowest and the highest third are drawn; a property nobody has is said in words.
     """
     residual = f"residual_{fit['relation']}"
     x_label, y_label, _ = axis_labels(fit)
@@ -99,6 +99,7 @@ def plot_colours(points: pd.DataFrame, fit: Mapping, rows: Sequence[Mapping] = (
         panels = figure.subplots(2, 2, sharex=False, sharey=False)
         for axes, name in zip(panels.flat, COLOURED_BY, strict=True):
             row = next((r for r in rows if {r["x"], r["y"]} == {name, residual} and r["survey"] == "all" and not r.get("at_fixed")), None)
+            row = row or asdict(correlate_ranks(points[name], points["residual"], np.random.default_rng(seed)))
             _draw(figure, axes, points, QUANTITIES[name], fit, coefficient_words(row))
         for axes in panels[1]:
             axes.set_xlabel(x_label)

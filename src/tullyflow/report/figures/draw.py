@@ -27,7 +27,7 @@ from tullyflow.tables import SAMPLE, read_table
 if TYPE_CHECKING:
     from tullyflow.settings import Settings
 
-__all__ = ["draw_figure"]
+__all__ = ["draw_figure", "make_figure"]
 
 _LOG = logging.getLogger("tullyflow")
 
@@ -74,14 +74,14 @@ def _comparison(given: _Inputs) -> Drawn:
 
 
 def _trends(given: _Inputs) -> Drawn:
-    panels = trends_of(given.entry.name, given.sample, {str(fit["relation"]): fit for fit in given.fits}, given.settings)
-    return plot_trends(panels, given.entry.title, given.trends), trend_table(panels)
+    panels = trends_of(given.entry.name, given.sample, given.fits, given.settings)
+    return plot_trends(panels, given.entry.title, given.trends, given.settings.seed), trend_table(panels)
 
 
 def _colours(given: _Inputs) -> Drawn:
     fit = given.fit("reverse")
     points = colour_points(given.sample, fit, given.settings)
-    return plot_colours(points, fit, given.trends), points
+    return plot_colours(points, fit, given.trends, given.settings.seed), points
 
 
 def _threshold(given: _Inputs) -> Drawn:
@@ -110,6 +110,33 @@ _DRAWERS: dict[str, Callable[[_Inputs], Drawn]] = {
 }  # fmt: skip
 
 
+def make_figure(
+    name: str,
+    sample: pd.DataFrame,
+    fits: Sequence[dict],
+    settings: "Settings",
+    trends: Sequence[Mapping] = (),
+    choices: Mapping | None = None,
+) -> Drawn:
+    """Return one figure and the data behind it.
+
+    Parameters
+    ----------
+    name : str
+        A fixed figure (`tullyflow.report.figures.listing`), or ``relation-velocity-method``.
+    sample : DataFrame
+        Rows of ``tables.SAMPLE``.
+    fits : sequence of mappings
+        The fits it draws (`listing.figure_relations`); one that is absent is said in the figure.
+    trends, choices : optional
+        Rows of rank correlations (what they lack is measured here), and the record of changed choices.
+
+    Raises `SettingsError` for an unknown name. A figure that has nothing to show carries a sentence in its panel.
+    """
+    entry = find_figure(name, settings)
+    return _DRAWERS.get(entry.name, _relation)(_Inputs(entry, sample, fits, trends, choices, settings))
+
+
 def draw_figure(
     name: str,
     sample_path: str | Path,
@@ -119,28 +146,15 @@ def draw_figure(
     trends_path: str | Path | None = None,
     choices_path: str | Path | None = None,
 ) -> SavedFigure:
-    """Write ``out_stem``.png, .pdf and .csv of one figure (`tullyflow.report.figures.listing`).
+    """Write ``out_stem``.png, .pdf and .csv of one figure, from the files of a run; see `make_figure`.
 
-    Parameters
-    ----------
-    name : str
-        A fixed figure, or ``relation-velocity-method``.
-    sample_path : path
-        The merged sample (``tables.SAMPLE``).
-    relation_paths : sequence of paths
-        The fits it draws (`listing.figure_relations`); one that is absent is said in the figure.
-    trends_path, choices_path : path, optional
-        Records of rank correlations and of changed choices; without the first, the correlations are not said.
-
-    Raises `SettingsError` for an unknown name, `CatalogueError` or `RelationError` for an unreadable file. A figure that has
-    nothing to show is written all the same, with a sentence in its panel.
+    Raises `SettingsError` for an unknown name, `CatalogueError` or `RelationError` for an unreadable file.
     """
-    entry = find_figure(name, settings)
     sample = read_table(sample_path, SAMPLE)
     fits = [read_record(path) for path in relation_paths]
     trends = read_record(trends_path).get("rows", []) if trends_path else []
     choices = read_record(choices_path) if choices_path else None
-    figure, data = _DRAWERS.get(entry.name, _relation)(_Inputs(entry, sample, fits, trends, choices, settings))
+    figure, data = make_figure(name, sample, fits, settings, trends, choices)
     saved = save_figure(figure, out_stem, data)
     _LOG.info("figure %s: %d rows behind it; %s, %.0f kB as PDF", name, len(data), saved.png, saved.pdf.stat().st_size / 1000)
     return saved

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from tullyflow.report.figures.sky_marks import draw_sky_marks, draw_values
-from tullyflow.report.figures.strip import RESIDUAL_LIMIT_KMS, draw_curve
-from tullyflow.report.figures.style import FIT, INTENSITY_MAP, OKABE_ITO, VELOCITY_MAP, house_style, round_limit
-from tullyflow.report.galaxy import GalaxyView
+from tullyflow.report.figures.style import FIT, INTENSITY_MAP, OKABE_ITO, RESIDUAL_LIMIT_KMS, VELOCITY_MAP, house_style, round_limit
+from tullyflow.report.galaxy import GalaxyView, azimuthal_velocities
 
 __all__ = ["plot_galaxy"]
 
@@ -50,7 +49,7 @@ def plot_galaxy(
             draw_values(figure, panel, values, unit, **look)
             panel.set_title(title)
         draw_sky_marks(panels[0], valid, sky, view.scale_arcsec, beam)
-        draw_curve(figure.add_axes((0.045, 0.075, 0.41, 0.445)), view)
+        _draw_curve(figure.add_axes((0.045, 0.075, 0.41, 0.445)), view)
         if posterior:
             _draw_corner(figure, posterior)
     return figure
@@ -58,6 +57,39 @@ def plot_galaxy(
 
 def _centred(limit: float) -> dict:
     return {"cmap": VELOCITY_MAP, "vmin": -limit, "vmax": limit, "ticks": [-limit, 0, limit]}
+
+
+def _draw_curve(axes: Axes, view: GalaxyView) -> None:
+    """Draw the model's rotation curve with its band, and the rotation velocities of pixels near the major axis."""
+    inclination = float(view.row.get("inclination_used_deg", np.nan))
+    rings = azimuthal_velocities(view.velocity, inclination, view.scale_arcsec)
+    for side, colour, fill in (("receding", OKABE_ITO["vermilion"], OKABE_ITO["vermilion"]), ("approaching", OKABE_ITO["blue"], "white")):
+        rows = rings[rings["side"] == side]
+        axes.errorbar(
+            rows["radius_arcsec"], rows["velocity_kms"], yerr=rows["velocity_kms_err"], fmt="o", color=colour, markerfacecolor=fill,
+            markersize=3, elinewidth=0.7, markeredgewidth=0.8, label=side,
+        )  # fmt: skip
+    reach = view.half_width_arcsec
+    tops = list(rings["velocity_kms"][rings["velocity_kms"] > 0])
+    if view.curve is not None:
+        inside = view.curve.radius_arcsec <= reach
+        axes.fill_between(
+            view.curve.radius_arcsec[inside], view.curve.low_kms[inside], view.curve.high_kms[inside], color=FIT, alpha=0.16, linewidth=0
+        )
+        axes.plot(view.curve.radius_arcsec[inside], view.curve.velocity_kms[inside], color=FIT, linewidth=1.4, label="model")
+        tops += list(view.curve.high_kms[inside & np.isfinite(view.curve.high_kms)])
+    top = 1.12 * float(np.percentile(tops, 97)) if tops else 100.0
+    r_max = float(view.row.get("r_max_arcsec", np.nan))
+    if np.isfinite(r_max) and r_max < reach:
+        axes.axvline(r_max, color="#888888", linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.set(xlim=(0, reach), ylim=(0, top))
+    axes.set_title("Rotation curve (km/s)", fontsize=9, pad=4)
+    axes.set_xlabel("radius in the disc (arcsec)", fontsize=8, labelpad=1)
+    axes.tick_params(labelsize=7.5, length=2.5, pad=2)
+    if axes.get_legend_handles_labels()[0]:
+        legend = axes.legend(loc="lower right", fontsize=7, handlelength=1.2, borderaxespad=0.1, labelspacing=0.2, framealpha=0.85)
+        legend.set_frame_on(True)
+        legend.get_frame().set_edgecolor("none")
 
 
 def _draw_corner(figure: Figure, posterior: Mapping[str, NDArray[np.float64]]) -> None:

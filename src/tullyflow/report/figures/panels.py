@@ -18,7 +18,7 @@ __all__ = [
 ]  # fmt: skip
 
 MANY_POINTS = 2000  # above this many, points are drawn as an image inside the PDF
-_PER_BIN, _MOST_BINS = 10, 9
+_PER_BIN, _FEWEST_BINS, _MOST_BINS = 10, 3, 9
 _MEDIAN_DASHES = {"manga": "-", "sami": (0, (4, 1.5)), "things": (0, (1, 1.2)), "local": "-"}
 
 
@@ -81,12 +81,12 @@ def draw_points(axes: Axes, points: pd.DataFrame) -> dict[str, Artist]:
 def running_median(x, y) -> pd.DataFrame:
     """Return medians of ``y`` in bins of ``x`` of equal number: columns ``x`` (its median), ``y``, ``err`` and ``n``.
 
-    At least 10 points a bin and at most 9 bins; with fewer than 20 points no rows. ``err`` is that of a median of a normal
+    At least 10 points a bin and at most 9 bins; with fewer than 30 points no rows. ``err`` is that of a median of a normal
     sample, 1.253 sigma / sqrt(n), with sigma half the width of the central 68 %. NaN must be left out before.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     bins = min(x.size // _PER_BIN, _MOST_BINS)
-    if bins < 2:
+    if bins < _FEWEST_BINS:
         return pd.DataFrame({name: pd.Series(dtype=float) for name in ("x", "y", "err", "n")})
     rows = []
     for chosen in np.array_split(np.argsort(x, kind="stable"), bins):
@@ -96,7 +96,7 @@ def running_median(x, y) -> pd.DataFrame:
 
 
 def draw_running_median(axes: Axes, points: pd.DataFrame) -> bool:
-    """Draw the running median of each survey that has 20 points, as squares with errors on a line; return whether any was drawn."""
+    """Draw the running median of each survey that has 30 points, as squares with errors on a line; return whether any was drawn."""
     drawn = False
     for survey, rows in points.groupby("survey", sort=False):
         medians = running_median(rows["x"], rows["y"])
@@ -112,19 +112,20 @@ def draw_running_median(axes: Axes, points: pd.DataFrame) -> bool:
     return drawn
 
 
-def count_beyond(axes: Axes, x, y) -> int:
-    """Count the points outside the limits of a panel and say so above its right end; return the number."""
+def count_beyond(axes: Axes, x, y, inside: bool = False) -> int:
+    """Count the points outside the limits of a panel and say so above its right end, or ``inside`` below it; return the number."""
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     (x_low, x_high), (y_low, y_high) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
     beyond = int(((x < x_low) | (x > x_high) | (y < y_low) | (y > y_high)).sum())
     if beyond:
-        note(axes, f"{beyond} beyond the axes")
+        note(axes, f"{beyond} beyond the axes", inside)
     return beyond
 
 
-def note(axes: Axes, words: str) -> None:
-    """Write a few words above the right end of a panel."""
-    axes.annotate(words, (1.0, 1.008), xycoords="axes fraction", ha="right", va="bottom", fontsize=7.5, color="#555555")
+def note(axes: Axes, words: str, inside: bool = False) -> None:
+    """Write a few words above the right end of a panel, or in its lower right corner."""
+    at = (0.99, 0.015) if inside else (1.0, 1.008)
+    axes.annotate(words, at, xycoords="axes fraction", ha="right", va="bottom", fontsize=7.5, color="#555555", zorder=7)
 
 
 def panel_key(axes: Axes, title: str, handles: Sequence[Artist]) -> None:

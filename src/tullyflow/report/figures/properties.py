@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from tullyflow.report.figures.panels import log_axis, note, robust_limits, say
-from tullyflow.report.figures.quantities import QUANTITIES, Quantity, quantity_values
+from tullyflow.report.figures.quantities import QUANTITIES, Quantity
 from tullyflow.report.figures.style import house_style, new_figure, survey_style
 
 __all__ = ["SHOWN", "plot_properties", "property_table"]
@@ -22,10 +22,7 @@ _ALL = "#9a9a9a"
 
 def property_table(sample: pd.DataFrame) -> pd.DataFrame:
     """Return galaxy, survey, used and the properties shown, one row per target; NaN where a galaxy has none."""
-    table = sample[["galaxy", "survey", "used"]].reset_index(drop=True)
-    for name in SHOWN:
-        table[name] = quantity_values(QUANTITIES[name], sample)
-    return table
+    return sample[["galaxy", "survey", "used", *SHOWN]].replace([np.inf, -np.inf], np.nan).reset_index(drop=True)
 
 
 def _edges(table: pd.DataFrame, quantity: Quantity) -> np.ndarray:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tullyflow.relation import tully_fisher
-from tullyflow.report.figures.listing import METHOD_WORDS, RELATION_WORDS, VELOCITY_WORDS
+from tullyflow.report.figures.listing import RELATION_WORDS, VELOCITY_WORDS
 from tullyflow.report.figures.panels import MANY_POINTS
 from tullyflow.report.figures.quantities import VELOCITY_SYMBOLS
 from tullyflow.report.figures.style import (
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from tullyflow.settings import Settings
 
 __all__ = [
-    "METHOD_WORDS", "RELATION_WORDS", "VELOCITY_WORDS", "axis_labels", "draw_galaxies", "draw_typical_error", "is_line", "line_y",
-    "literature_looks", "plot_relation", "relation_limits", "relation_points", "residuals",
+    "axis_labels", "draw_galaxies", "draw_typical_error", "is_line", "line_y",
+    "literature_looks", "plot_relation", "relation_limits", "relation_points",
 ]  # fmt: skip
 
 _MASS_LABEL = r"stellar mass  $\log_{10}\,(M_{\!*}\,/\,\mathrm{M}_\odot)$"
@@ -86,15 +86,6 @@ def relation_points(sample: pd.DataFrame, fit: Mapping, settings: "Settings") ->
     table["outlier"] = table["used"] & table["galaxy"].isin(fit.get("outliers") or [])
     table["residual"] = table["y"] - line_y(table["x"], fit) if is_line(fit) else np.nan
     return table
-
-
-def residuals(sample: pd.DataFrame, fit: Mapping, settings: "Settings") -> pd.Series:
-    """Return y minus the fit for every row of the sample; NaN where the galaxy is not used, lacks a value, or there is no line."""
-    values = pd.Series(np.nan, index=sample.index)
-    if is_line(fit):
-        points = tully_fisher.relation_points(sample, fit["relation"], fit["velocity"], settings)
-        values.loc[points.rows] = points.y - line_y(points.x, fit)
-    return values
 
 
 def is_line(fit: Mapping) -> bool:

@@ -7,10 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from numpy.typing import NDArray
 
-from tullyflow.report.figures.strip import scale_bar_arcsec
 from tullyflow.report.figures.style import FIT
 
-__all__ = ["MASKED", "OUTLINE", "draw_sky_marks", "draw_values", "frame_valid"]
+__all__ = ["MASKED", "OUTLINE", "draw_sky_marks", "draw_values", "frame_valid", "scale_bar_arcsec"]
 
 MASKED = "#ececec"
 OUTLINE = [patheffects.withStroke(linewidth=2.4, foreground="white", alpha=0.9)]
@@ -20,6 +19,13 @@ _BEAM_MAX = 0.2  # of the frame; a larger one would hide the map
 
 Vector = tuple[float, float]
 Beam = tuple[float, float, float]
+
+
+def scale_bar_arcsec(half_width_arcsec: float) -> float:
+    """Return the round length (1, 2 or 5 times a power of ten, arcsec) nearest below a third of the stamp."""
+    third = 2 * half_width_arcsec / 3
+    decade = 10.0 ** np.floor(np.log10(third))
+    return float(max(step * decade for step in (1, 2, 5) if step * decade <= third))
 
 
 def draw_values(figure: Figure, panel: Axes, values: NDArray, unit: str, *, ticks=None, **look) -> None:

@@ -5,7 +5,6 @@ has its own marker as well, so that a grey print still works. A figure is saved 
 look at, PDF to print, CSV with the numbers behind it.
 """
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +20,10 @@ from tullyflow.tables import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
-    from PIL import Image
 
 __all__ = [
-    "BAND", "EXCLUDED", "FIT", "INTENSITY_MAP", "LITERATURE_DASHES", "OKABE_ITO", "VELOCITY_MAP", "SavedFigure",
-    "SurveyStyle", "house_style", "new_figure", "palette_png", "round_limit", "save_figure", "save_picture", "survey_style",
+    "BAND", "EXCLUDED", "FIT", "INTENSITY_MAP", "LITERATURE_DASHES", "OKABE_ITO", "RESIDUAL_LIMIT_KMS", "VELOCITY_MAP", "SavedFigure",
+    "SurveyStyle", "house_style", "new_figure", "round_limit", "save_figure", "save_picture", "survey_style",
 ]  # fmt: skip
 
 OKABE_ITO = {
@@ -43,6 +41,7 @@ BAND = "#8a8a8a"
 EXCLUDED = "#b4b4b4"
 VELOCITY_MAP = "RdBu_r"  # red recedes, white is the systemic velocity
 INTENSITY_MAP = "cividis"
+RESIDUAL_LIMIT_KMS = 30.0
 LITERATURE_DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), "-", (0, (2, 3)))
 
 _RC = {
@@ -120,15 +119,6 @@ def round_limit(values, percentile: float = 98.0, step: float = 10.0, least: flo
     if finite.size == 0:
         return least
     return max(least, float(np.ceil(np.percentile(finite, percentile) / step) * step))
-
-
-def palette_png(image: "Image.Image") -> bytes:
-    """Return an image as a PNG of at most 256 colours: a third of the bytes, and no difference that is seen."""
-    from PIL import Image
-
-    out = io.BytesIO()
-    image.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, format="png", optimize=True)
-    return out.getvalue()
 
 
 def save_picture(figure: Figure, path: str | Path) -> None:

@@ -1,7 +1,7 @@
 """One property of the galaxies against another, survey by survey, with running medians and rank correlations (thesis figs 4.5-4.10)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from tullyflow.relation.rank_correlation import correlate_ranks
 from tullyflow.report.figures.panels import count_beyond, draw_points, draw_running_median, log_axis, panel_key, robust_limits, say
-from tullyflow.report.figures.quantities import QUANTITIES, Quantity, quantity_values, velocity_quantity
-from tullyflow.report.figures.relation import residuals
+from tullyflow.report.figures.quantities import QUANTITIES, Quantity, quantity_table, residual_quantity, velocity_quantity
 from tullyflow.report.figures.style import FIT, house_style, new_figure
 
 if TYPE_CHECKING:
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Trend", "coefficient_words", "plot_trends", "trend_points", "trend_table", "trends_of"]
 
-_RESIDUALS = {
-    "residual_r_band": ("r_band", r"$M_r - M_r(V)$ (mag)", "magnitude residual"),
-    "residual_forward": ("forward", r"$\log_{10} M_{\!*} - \log_{10} M_{\!*}(V)$ (dex)", "mass residual"),
-    "residual_reverse": ("reverse", r"$\log_{10} V - \log_{10} V(M_{\!*})$ (dex)", "velocity residual"),
-}
 _PANELS = {  # figure -> its panels, each y against x
     "age": (("log_v", "log_age_yr"),),
     "mass_to_light": (("log_v", "log_ml"),),
@@ -50,33 +45,14 @@ class Trend:
     sentence: str = ""
 
 
-def residual_quantity(name: str, sample: pd.DataFrame, fits: Mapping[str, Mapping], settings: "Settings") -> Quantity:
-    """Return a residual (``residual_`` and the relation's name) as a quantity of this sample; NaN where no line could be fitted."""
-    relation, label, words = _RESIDUALS[name]
-    fit = fits.get(relation)
-    if fit is None:
-        return Quantity(name, label, words, f"No {words}: the settings fit no {relation.replace('_', '-')} relation.", values=_nothing)
-    values = residuals(sample, fit, settings)
-    reason = f": {fit['error'].removeprefix('fit: ')}" if fit.get("error") else "."
-    return Quantity(name, label, words, f"No {words}: no line could be fitted{reason}", values=lambda rows: values[rows.index].to_numpy())
-
-
-def _nothing(sample: pd.DataFrame) -> np.ndarray:
-    return np.full(len(sample), np.nan)
-
-
-def trend_points(sample: pd.DataFrame, x: Quantity, y: Quantity) -> Trend:
-    """Return the used galaxies of one panel; what is not finite, or not positive on a logarithmic axis, is left out and counted."""
-    used = sample[sample["used"]]
-    points = pd.DataFrame(
-        {"galaxy": used["galaxy"], "survey": used["survey"], "x": quantity_values(x, used), "y": quantity_values(y, used)}
-    ).reset_index(drop=True)
-    unresolved = (used["r_turn_arcsec"] < used["psf_fwhm_arcsec"] / 2).to_numpy()
-    points["open"] = unresolved & ("r_turn_over_re" in (x.name, y.name))
+def trend_points(table: pd.DataFrame, x: Quantity, y: Quantity) -> Trend:
+    """Return one panel of the `quantity_table`; what is missing, or not positive on a logarithmic axis, is left out and counted."""
+    points = table[["galaxy", "survey"]].assign(x=table[x.name], y=table[y.name])
+    points["open"] = table["r_turn_unresolved"] & ("r_turn_over_re" in (x.name, y.name))
     bad = {axis: points[axis].isna() | (quantity.log & ~(points[axis] > 0)) for axis, quantity in (("x", x), ("y", y))}
     known = ~(bad["x"] | bad["y"])
     sentence = ""
-    if used.empty:
+    if table.empty:
         sentence = "No galaxy is in the relation."
     elif not known.any():
         alone = next((q.absent for axis, q in (("y", y), ("x", x)) if bad[axis].all()), None)
@@ -84,18 +60,27 @@ def trend_points(sample: pd.DataFrame, x: Quantity, y: Quantity) -> Trend:
     return Trend(x, y, points[known].reset_index(drop=True), int((~known).sum()), sentence)
 
 
-def trends_of(name: str, sample: pd.DataFrame, fits: Mapping[str, Mapping], settings: "Settings") -> list[Trend]:
-    """Return the panels of a figure of this kind (``age``, ``mass_to_light``, ``turnover``, ``..._residual``, ``extent``).
-
-    ``fits`` holds one fit per relation; only residuals need them.
-    """
+def trends_of(name: str, sample: pd.DataFrame, fits: Sequence[Mapping], settings: "Settings") -> list[Trend]:
+    """Return the panels of a figure of this kind (``age``, ``mass_to_light``, ``turnover``, ``..._residual``, ``extent``)."""
+    table = quantity_table(sample, fits, settings)
 
     def quantity(key: str) -> Quantity:
         if key == "log_v":
             return velocity_quantity(settings)
-        return residual_quantity(key, sample, fits, settings) if key in _RESIDUALS else QUANTITIES[key]
+        relation = key.removeprefix("residual_")
+        return residual_quantity(relation, fits) if relation != key else QUANTITIES[key]
 
-    return [trend_points(sample, quantity(x), quantity(y)) for x, y in _PANELS[name]]
+    return [trend_points(table, quantity(x), quantity(y)) for x, y in _PANELS[name]]
+
+
+def coefficients(trend: Trend, rows: Sequence[Mapping], seed: int) -> dict[str, str]:
+    """Return the words of each survey's rank correlation: of the record's ``rows``, or measured here where they lack the pair."""
+    pair, words = {trend.x.name, trend.y.name}, {}
+    recorded = {str(row["survey"]): row for row in rows if {row["x"], row["y"]} == pair and not row.get("at_fixed")}
+    for survey, points in trend.points.groupby("survey", sort=False):
+        row = recorded.get(str(survey)) or asdict(correlate_ranks(points["x"], points["y"], np.random.default_rng(seed)))
+        words[str(survey)] = coefficient_words(row)
+    return words
 
 
 def coefficient_words(row: Mapping | None) -> str:
@@ -107,7 +92,7 @@ def coefficient_words(row: Mapping | None) -> str:
     words += f" ± {err:.2f}" if err is not None and np.isfinite(err) else ""
     if p is None or not np.isfinite(p):
         return words
-    return f"{words}, p < 0.001" if p < 0.001 else f"{words}, p = {p:.3f}"
+    return f"{words}, p ≤ 0.001" if p < 0.0015 else f"{words}, p = {p:.{3 if p < 0.1 else 2}f}"
 
 
 def _guide(axes: Axes, trend: Trend) -> None:
@@ -154,21 +139,18 @@ def _draw(axes: Axes, trend: Trend, words: Mapping[str, str]) -> list[Line2D]:
     return shown
 
 
-def plot_trends(trends: Sequence[Trend], title: str, rows: Sequence[Mapping] = ()) -> Figure:
+def plot_trends(trends: Sequence[Trend], title: str, rows: Sequence[Mapping] = (), seed: int = 42) -> Figure:
     """Draw the panels side by side.
 
-    ``rows`` are rank correlations (``x``, ``y``, ``survey``, ``rho``, ``rho_err``, ``p``), said in each panel's key. A panel
-    without galaxies carries its sentence; galaxies beyond the robust limits are counted, never cut from the medians.
+    ``rows`` are rank correlations (``x``, ``y``, ``survey``, ``rho``, ``rho_err``, ``p``), said in each panel's key; a pair they
+    lack is measured here, with ``seed``. A panel without galaxies carries its sentence; galaxies beyond the robust limits are
+    counted, never cut from the medians.
     """
     with house_style():
         figure = new_figure(5.6 if len(trends) == 1 else 4.5 * len(trends), 4.7)
         panels = figure.subplots(1, len(trends), squeeze=False, sharey=len({t.y.name for t in trends}) == 1)[0]
         for axes, trend in zip(panels, trends, strict=True):
-            words = {
-                str(row["survey"]): coefficient_words(row)
-                for row in rows
-                if {row["x"], row["y"]} == {trend.x.name, trend.y.name} and not row.get("at_fixed")
-            }
+            words = coefficients(trend, rows, seed)
             handles = _draw(axes, trend, words)
             axes.label_outer(remove_inner_ticks=False)
             panel_key(axes, title if axes is panels[0] else f"against {trend.x.words}", handles)
