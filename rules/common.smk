@@ -147,7 +147,7 @@ def of_figure(key):
         if key == "relations":
             return [f"{RESULTS}/relation/{name}.json" for name in figure_relations(entry, SETTINGS)]
         if key in ("trends", "choices"):
-            return [f"{RESULTS}/relation/{key}.json"] if key in entry.records and key in RECORDS else []
+            return [f"{RESULTS}/relation/{key}.json"] if key in entry.records else []
         return getattr(entry, key)
 
     return look_up
