@@ -193,7 +193,7 @@ n_pixels|i||valid stamp pixels
             Column(f"{name}_kms", "f", "km/s", f"{_WORDS[name]}, inclination corrected"),
             Column(f"{name}_kms_err", "f", "km/s", "its calibrated 1 sigma"),
             Column(f"log_{name}_err", "f", "dex", "calibrated 1 sigma of its log10, i-V covariance included"),
-            Column(f"{name}_extrapolated", "b", "", "no data reach its radius (v_max: the curve has not turned over); false where r_max is not known"),
+            Column(f"{name}_extrapolated", "b", "", "no data reach its radius (v_max: it still rises); false where r_max is not known"),
         ]
     columns += _columns("flags|i||galaxy flags\nmessages|s||sentences")
     return tuple(columns)
