@@ -38,6 +38,9 @@ rule build_report:
         sample=f"{RESULTS}/sample.parquet",
         relations=RELATIONS,
         figures=FIGURES,
+        groups=f"{RESULTS}/relation/groups.json",
+        choices=f"{RESULTS}/relation/choices.json",
+        trends=f"{RESULTS}/relation/trends.json",
         models=of_all("models/{shard}.fits"),
         maps=of_all("maps/{shard}.fits"),
         histories=[f"{network}/history.csv" for network in [*NETWORKS, *SYNTHETIC_NETWORKS]],
@@ -66,6 +69,6 @@ rule build_report:
         "../envs/tullyflow.yaml"
     shell:
         "tullyflow report --sample {input.sample:q} --relations {input.relations:q} --figures {input.figures:q}"
-        " --models {input.models:q} --maps {input.maps:q}"
+        " --groups {input.groups:q} --choices {input.choices:q} --trends {input.trends:q} --models {input.models:q} --maps {input.maps:q}"
         " --networks {params.networks:q} --benchmarks {params.benchmarks:q} {params.closure:q} --settings {params.settings:q}"
         " --out {params.folder:q} > {log:q} 2>&1"
