@@ -29,6 +29,7 @@ _LOGS = (False, True, True, True, *[False] * 5)
 _FIRST, _EASIER, _HARDER = 1e-2, 0.1, 8.0  # the damping, and what a good and a bad step make of it
 _CONVERGED = 0.02  # standard errors, with a block as one measurement: the largest step left
 _FEWEST_BLOCKS = 3  # more than parameters
+_AT_A_TIME, _AT_A_TIME_GPU = 16, 512  # galaxies whose maps and derivatives stay in a processor's cache; that keep a GPU busy
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class DiscFit:
 
     ``free`` names the fitted ones; ``covariance`` (galaxy, free, free) is in deg, ln, pixels and the velocity's unit, as
     `disc.gradients.DiscGradients` differentiates. ``by_held`` (galaxy, free, held) says how the fitted ones follow those of ``held``.
-    ``chi2`` (galaxy,) is the squared velocity residual over its error, per pixel. ``converged`` (galaxy,) is False where a step of more
+    ``converged`` (galaxy,) is False where a step of more
     than 0.02 sigma was left, the parameters sit at a limit or the maps do not fix them; ``covariance`` is inf where they do not.
     """
 
@@ -63,7 +64,6 @@ class DiscFit:
     parameters: Tensor
     covariance: Tensor
     by_held: Tensor
-    chi2: Tensor
     converged: Tensor
 
 
@@ -151,6 +151,8 @@ def _covariance(
         filling.append((fitted * (weight * residual).flatten(1).unsqueeze(1)).double())
     found = torch.full_like(bread, torch.inf)
     for row in range(count):
+        if not bread[row].isfinite().all():
+            continue
         width = block[row].item()
         number = _blocks(data.valid.shape[-1], width, scaled.device)
         used = torch.unique(number[data.valid[row]]).numel()
@@ -163,6 +165,47 @@ def _covariance(
         inverse = vectors @ torch.diag(1 / values) @ vectors.T
         found[row] = inverse @ (score.T @ score * (used / (used - k)) + pull[row]) @ inverse
     return found
+
+
+def _fit(
+    data: DiscData, start: Tensor, chosen: list[int], precision: Tensor, block: Tensor, steps: int, setting: dict
+) -> tuple[Tensor, ...]:
+    """Fit one chunk; return what `DiscFit` holds, from ``parameters`` on."""
+    low, high, longest = (torch.tensor(ends, dtype=torch.float64, device=start.device)[chosen] for ends in (_LOW, _HIGH, _STEPS))
+    pixels = block.square().unsqueeze(1)
+    scaled = _scaled(start)
+    before = _Prior(scaled.clone(), pixels * precision, pixels.square() * precision)
+    scaled[:, chosen] = torch.minimum(torch.maximum(scaled[:, chosen], low), high)
+    state = _evaluate(data, scaled, before, **setting)
+    damping = torch.full((len(start),), _FIRST, dtype=torch.float64, device=start.device)
+    going = state.cost.isfinite()
+    left = torch.full_like(damping, torch.inf)
+    for _ in range(steps - 1):
+        rows = going.nonzero().squeeze(1)
+        if not len(rows):
+            break
+        curvature, gradient = state.curvature[rows][:, chosen][:, :, chosen], state.gradient[rows][:, chosen]
+        step = _solve(curvature, gradient, damping[rows]).clamp(-longest, longest)
+        after = scaled[rows]
+        after[:, chosen] = torch.minimum(torch.maximum(after[:, chosen] + step, low), high)
+        moved = after[:, chosen] - scaled[rows][:, chosen]
+        left[rows] = (moved.abs() * curvature.diagonal(dim1=1, dim2=2).sqrt()).amax(1)
+        trial = _evaluate(data.select(rows), after, before.select(rows), **setting)
+        better = trial.cost <= state.cost[rows]
+        taken = rows[better]
+        scaled[taken] = after[better]
+        for now, new in ((state.cost, trial.cost), (state.gradient, trial.gradient), (state.curvature, trial.curvature)):
+            now[taken] = new[better]
+        damping[rows] = (damping[rows] * torch.where(better, _EASIER, _HARDER)).clamp(1e-8, 1e8)
+        going[rows] = torch.where(better, left[rows] > _CONVERGED * block[rows], damping[rows] < 1e6)
+    covariance = _covariance(data, scaled, before, chosen, block, **setting)
+    within = ((scaled[:, chosen] > low) & (scaled[:, chosen] < high)).all(1)
+    usable = covariance.isfinite().all(-1).all(-1)
+    curvature = state.curvature[:, chosen]
+    unit = torch.eye(len(chosen), dtype=torch.float64, device=start.device)
+    inverse = torch.linalg.pinv(torch.where(usable.view(-1, 1, 1), curvature[:, :, chosen], unit), hermitian=True)
+    by_held = -inverse @ curvature[:, :, [k for k in range(2) if k not in chosen]]
+    return _physical(scaled), covariance, by_held, (left <= 5 * _CONVERGED * block) & within & usable
 
 
 def fit_discs(
@@ -201,43 +244,12 @@ def fit_discs(
     chosen = [NAMES.index(name) for name in NAMES if name in free]
     names, held = tuple(NAMES[k] for k in chosen), tuple(name for name in NAMES[:2] if name not in free)
     use_intensity = bool({"inclination_deg", "r_scale"} & set(free))
-    setting = {"use_intensity": use_intensity, "clip": clip, "nodes": nodes}
-    low, high, longest = (torch.tensor(ends, dtype=torch.float64, device=start.device)[chosen] for ends in (_LOW, _HIGH, _STEPS))
     precision = torch.tensor([(prior or {}).get(name, math.inf) ** -2 for name in NAMES], dtype=torch.float64, device=start.device)
     block = torch.as_tensor(block, dtype=torch.float64, device=start.device).expand(len(start))
-    pixels = block.square().unsqueeze(1)
-    scaled = _scaled(start.double())
-    before = _Prior(scaled.clone(), pixels * precision, pixels.square() * precision)
-    scaled[:, chosen] = torch.minimum(torch.maximum(scaled[:, chosen], low), high)
-    state = _evaluate(data, scaled, before, **setting)
-    damping = torch.full((len(start),), _FIRST, dtype=torch.float64, device=start.device)
-    going = state.cost.isfinite()
-    left = torch.full_like(damping, torch.inf)
-    for _ in range(steps - 1):
-        rows = going.nonzero().squeeze(1)
-        if not len(rows):
-            break
-        curvature, gradient = state.curvature[rows][:, chosen][:, :, chosen], state.gradient[rows][:, chosen]
-        step = _solve(curvature, gradient, damping[rows]).clamp(-longest, longest)
-        after = scaled[rows]
-        after[:, chosen] = torch.minimum(torch.maximum(after[:, chosen] + step, low), high)
-        moved = after[:, chosen] - scaled[rows][:, chosen]
-        left[rows] = (moved.abs() * curvature.diagonal(dim1=1, dim2=2).sqrt()).amax(1)
-        trial = _evaluate(data.select(rows), after, before.select(rows), **setting)
-        better = trial.cost <= state.cost[rows]
-        taken = rows[better]
-        scaled[taken] = after[better]
-        for now, new in ((state.cost, trial.cost), (state.gradient, trial.gradient), (state.curvature, trial.curvature)):
-            now[taken] = new[better]
-        damping[rows] = (damping[rows] * torch.where(better, _EASIER, _HARDER)).clamp(1e-8, 1e8)
-        going[rows] = torch.where(better, left[rows] > _CONVERGED * block[rows], damping[rows] < 1e6)
-    covariance = _covariance(data, scaled, before, chosen, block, **setting)
-    within = ((scaled[:, chosen] > low) & (scaled[:, chosen] < high)).all(1)
-    usable = covariance.isfinite().all(-1).all(-1)
-    curvature = state.curvature[:, chosen]
-    unit = torch.eye(len(chosen), dtype=torch.float64, device=start.device)
-    inverse = torch.linalg.pinv(torch.where(usable.view(-1, 1, 1), curvature[:, :, chosen], unit), hermitian=True)
-    by_held = -inverse @ curvature[:, :, [NAMES.index(name) for name in held]]
-    residual = next(iter(_terms(data, _physical(scaled).to(data.velocity), False, clip, nodes)))[0]
-    chi2 = residual.square().sum((1, 2)) / data.valid.sum((1, 2)).clamp(min=1)
-    return DiscFit(names, held, _physical(scaled), covariance, by_held, chi2.double(), (left <= 5 * _CONVERGED * block) & within & usable)
+    setting = {"use_intensity": use_intensity, "clip": clip, "nodes": nodes}
+    chunk = _AT_A_TIME if start.device.type == "cpu" else _AT_A_TIME_GPU
+    found = [
+        _fit(data.select(rows), start[rows].double(), chosen, precision, block[rows], steps, setting)
+        for rows in torch.arange(len(start), device=start.device).split(chunk)
+    ]
+    return DiscFit(names, held, *(torch.cat(parts) for parts in zip(*found, strict=True)))

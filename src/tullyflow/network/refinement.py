@@ -20,8 +20,8 @@ __all__ = ["Refined", "refine_curves"]
 log = logging.getLogger("tullyflow")
 
 _PRIOR = {"r_turn": 1.0, "v_max_sini": 1.0, "centre_x": 1.0, "centre_y": 1.0}  # ln, about the network's answer; stamp pixels
-_AT_A_TIME, _AT_A_TIME_GPU = 16, 512
 _NARROWEST_BLOCK = 4.0  # stamp pixels
+_CURVE_MISMATCH = 0.02  # of V, in ln: what rotation curves that are no arctan leave (benchmarks/refinement.py)
 _FARTHEST = 2.0  # ln: how far a sample may be from the fit, whose errors are those of a straight line
 
 
@@ -30,8 +30,8 @@ class Refined:
     """What least squares found; all (galaxy, ...), NaN where ``converged`` is False: there the network's answer stands.
 
     ``parameters`` (4) in deg, half-widths and km/s; ``placing`` (4): axis (deg), centre x and y (stamp pixels), v_sys (km/s), all from
-    where the stamp has them. ``covariance`` (2, 2) is of ln r_turn and ln V sin i at held inclination and scale length, ``by_held``
-    (2, 2) how they follow inclination (deg) and ln r_scale.
+    where the stamp has them. ``covariance`` (2, 2) is of ln r_turn and ln V sin i at held inclination and scale length, with
+    2 % of V for curves of other shapes; ``by_held`` (2, 2) how they follow inclination (deg) and ln r_scale.
     """
 
     parameters: np.ndarray
@@ -58,22 +58,19 @@ def refine_curves(stamps: Stamps, parameters: np.ndarray, network: Network, devi
     Errors of the velocity have ``velocity_error_floor`` and ``mismatch_fraction`` of V sin i in quadrature, as in the reconstruction's
     chi-squared. Blocks of the covariance are as wide as the beam. NaN parameters are not refined.
     """
-    found, chunk = [], _AT_A_TIME if device.type == "cpu" else _AT_A_TIME_GPU
-    for begin in range(0, len(stamps), chunk):
-        part = stamps.select(slice(begin, begin + chunk)).to(device)
-        start = torch.as_tensor(parameters[begin : begin + chunk], dtype=torch.float64, device=device)
-        count = len(start)
-        mismatch = (network.mismatch_fraction * start[:, 3]).square().view(-1, 1, 1)
-        error = (part.velocity_err.square() + network.velocity_error_floor**2 + mismatch).sqrt().to(part.velocity)
-        maps = (part.intensity, part.intensity_err, part.velocity, error, part.valid)
-        data = DiscData(*maps, part.beam if network.beam else None)
-        placed = torch.cat([start, torch.zeros((count, 4)).to(start), torch.ones((count, 1)).to(start)], dim=1)
-        fit = fit_discs(data, placed, prior=_PRIOR, nodes=network.quadrature_nodes, block=part.beam.clamp(min=_NARROWEST_BLOCK))
-        columns = (fit.parameters[:, :4], fit.parameters[:, 4:8], fit.covariance[:, :2, :2], fit.by_held[:, :2])
-        values = [column.cpu().numpy() for column in columns]
-        converged = fit.converged.cpu().numpy()
-        found.append((*(np.where(converged.reshape(-1, *[1] * (v.ndim - 1)), v, np.nan) for v in values), converged))
-    empty = (np.empty((0, 4)), np.empty((0, 4)), np.empty((0, 2, 2)), np.empty((0, 2, 2)), np.empty(0, bool))
-    refined = Refined(*(np.concatenate(parts) for parts in zip(empty, *found, strict=True)))
+    if not len(stamps):
+        return Refined(np.empty((0, 4)), np.empty((0, 4)), np.empty((0, 2, 2)), np.empty((0, 2, 2)), np.empty(0, bool))
+    stamps, start = stamps.to(device), torch.as_tensor(parameters, dtype=torch.float64, device=device)
+    mismatch = (network.mismatch_fraction * start[:, 3]).square().view(-1, 1, 1)
+    error = (stamps.velocity_err.square() + network.velocity_error_floor**2 + mismatch).sqrt().to(stamps.velocity)
+    data = DiscData(stamps.intensity, stamps.intensity_err, stamps.velocity, error, stamps.valid, stamps.beam if network.beam else None)
+    placed = torch.cat([start, torch.zeros_like(start), torch.ones_like(start[:, :1])], dim=1)
+    fit = fit_discs(data, placed, prior=_PRIOR, nodes=network.quadrature_nodes, block=stamps.beam.clamp(min=_NARROWEST_BLOCK))
+    covariance = fit.covariance[:, :2, :2].clone()
+    covariance[:, 1, 1] += _CURVE_MISMATCH**2
+    columns = (fit.parameters[:, :4], fit.parameters[:, 4:8], covariance, fit.by_held[:, :2])
+    known = fit.converged
+    columns = (torch.where(known.view(-1, *[1] * (c.ndim - 1)), c, torch.nan).cpu().numpy() for c in columns)
+    refined = Refined(*columns, known.cpu().numpy())
     log.info("network: %d of %d rotation curves refined by least squares", refined.converged.sum(), len(stamps))
     return refined

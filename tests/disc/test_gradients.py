@@ -1,0 +1,75 @@
+"""The disc drawn anywhere on the stamp is the decoder's disc, and its derivatives are those of the maps."""
+
+import pytest
+import torch
+
+from tullyflow.disc.beam import Beam
+from tullyflow.disc.gradients import NAMES, disc_gradients
+from tullyflow.disc.observation import Accuracy, observe_disc
+from tullyflow.disc.profiles import Radial, exponential_intensity, rotation_velocity
+from tullyflow.disc.projection import project_disc
+
+LOGS = ("r_scale", "r_turn", "v_max_sini")
+DISCS = torch.tensor([  # on the stamp's axes; turned and misplaced; with the receding side to the left
+    [50.0, 0.2, 0.1, 150.0, 0, 0, 0, 0, 1], [72, 0.35, 0.05, 80, 7, 1.2, -0.7, 5, 1.3], [25, 0.15, 0.3, 200, -160, 0.3, 0.4, -4, 0.8],
+], dtype=torch.float64)  # fmt: skip
+BEAM = torch.tensor([4.0, 6.0, 3.0], dtype=torch.float64)
+
+
+def test_in_place_it_is_the_decoders_disc():
+    still = DISCS.clone()
+    still[:, 4:8], still[:, 8] = 0, 1
+    for beam in (BEAM, None):
+        seen, decoded = disc_gradients(still, beam), project_disc(*still[:, :4].unbind(1), beam_fwhm=beam)
+        assert torch.allclose(seen.intensity, decoded.intensity, atol=1e-6)
+        assert torch.allclose(seen.velocity, decoded.velocity, atol=1e-4)
+
+
+def test_elsewhere_it_is_the_disc_of_the_other_projection():
+    """`observe_disc` knows axes and centres, smears by Fourier transforms and shares only the sight lines."""
+    inclination, r_scale, r_turn, v_sini, axis, x, y, v_sys, _ = DISCS.unbind(1)
+    light = Radial(exponential_intensity, (r_scale * 32,))
+    curve = Radial(rotation_velocity, (v_sini / torch.sin(torch.deg2rad(inclination)), r_turn * 32))
+    other = observe_disc(inclination, light, curve, axis_deg=axis, centre=(x, y), beam=Beam.round(BEAM), accuracy=Accuracy(8))
+    seen = disc_gradients(DISCS, BEAM, nodes=8)
+    inner = (slice(None), slice(8, -8), slice(8, -8))  # beyond the stamp one uses coarser cells
+    assert (seen.velocity - v_sys.view(-1, 1, 1) - other.velocity)[inner].abs().amax() < 0.3  # km/s
+    shape = seen.intensity / seen.intensity.amax((1, 2), keepdim=True) - other.intensity / other.intensity.amax((1, 2), keepdim=True)
+    assert shape[inner].abs().amax() < 0.003
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_derivatives_are_those_of_the_maps(name):
+    """Central differences, at 16 nodes, where the quadrature's own error is small; the intensity up to its free factor."""
+    k, step = NAMES.index(name), 1e-4
+    up, down = DISCS.clone(), DISCS.clone()
+    if name in LOGS:
+        up[:, k], down[:, k] = up[:, k] * (1 + step), down[:, k] * (1 - step)
+    else:
+        up[:, k], down[:, k] = up[:, k] + step, down[:, k] - step
+    above, below, here = (disc_gradients(p, BEAM, nodes=16) for p in (up, down, DISCS))
+    by_velocity = (above.velocity - below.velocity) / (2 * step)
+    scale = by_velocity.abs().amax((1, 2)).clamp(min=1e-6)
+    assert ((by_velocity - here.by_velocity[:, k]).abs().amax((1, 2)) / scale).max() < 0.01
+    by_intensity = (above.intensity - below.intensity) / (2 * step) - here.by_intensity[:, k]
+    factor = here.by_intensity[:, 8]
+    rest = by_intensity - factor * ((by_intensity * factor).sum((1, 2)) / factor.square().sum((1, 2))).view(-1, 1, 1)
+    assert rest.abs().amax() < 1e-3 * max(1.0, here.by_intensity[:, k].abs().max().item())
+
+
+def test_turning_by_180_deg_changes_the_sign_of_the_velocity_and_nothing_else():
+    turned = DISCS.clone()
+    turned[:, 4] += 180
+    one, two = disc_gradients(DISCS, BEAM), disc_gradients(turned, BEAM)
+    v_sys = DISCS[:, 7].view(-1, 1, 1)
+    assert torch.allclose(one.velocity - v_sys, -(two.velocity - v_sys), atol=1e-8)
+    assert torch.allclose(one.intensity, two.intensity, atol=1e-10)
+
+
+def test_one_galaxys_nan_is_its_own():
+    broken = DISCS.clone()
+    broken[1, 2] = torch.nan
+    seen, whole = disc_gradients(broken, BEAM), disc_gradients(DISCS, BEAM)
+    assert seen.velocity[1].isnan().all()
+    for k in (0, 2):
+        assert torch.equal(seen.velocity[k], whole.velocity[k])
