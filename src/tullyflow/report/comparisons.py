@@ -16,84 +16,100 @@ __all__ = ["calibration_listing", "choice_listing", "group_listing", "trend_list
 _PARAMETERS = ("inclination", "scale length", "turnover radius", "V_max sin i")
 _DISCS = {"survey": "simulated discs like the survey's galaxies", "synthetic": "simulated discs of every kind", "none": "not calibrated"}
 _KINDS = {"all": "all", "survey": "survey", "ssfr": "star formation", "morphology": "morphology"}
+_TRENDS = {
+    "direct": "Trends along the relation", "residual": "Residuals of the relation: what the scatter goes with",
+    "control": "Controls: what should show nothing",
+}  # fmt: skip
+_FIT = ("slope", "intercept", "intrinsic scatter", "rms")
 
 
-def _group_words(row: Mapping) -> str:
-    return survey_style(str(row["group"])).label if row.get("kind") == "survey" else str(row.get("words") or row.get("group"))
-
-
-def _short(row: Mapping) -> tuple[str, ...]:
+def _fit_cells(row: Mapping) -> tuple[str, ...]:
     return (
         plus_minus(row.get("slope"), row.get("slope_err")), plus_minus(row.get("intercept"), row.get("intercept_err")),
         plus_minus(row.get("scatter"), row.get("scatter_err")), number(row.get("rms")),
     )  # fmt: skip
 
 
-def _cells(row: Mapping, shifts: tuple[str, str]) -> tuple[str, ...]:
-    return (*_short(row), *(f"{number(row.get(key), 1, sign=True)} σ" if row.get(key) is not None else "–" for key in shifts))
+def _shift(row: Mapping, key: str) -> str:
+    """A shift as it is, and in sigmas."""
+    if row.get(key) is None:
+        return "–"
+    sigmas = row.get(f"{key}_sigmas")
+    return number(row[key], 3, sign=True) + (f" ({number(sigmas, 1)} σ)" if sigmas is not None else "")
+
+
+def _called(fit: Mapping) -> str:
+    return " · ".join(str(fit[key]).replace("_band", " band") for key in ("relation", "velocity", "method") if key in fit)
 
 
 def group_listing(groups: Mapping | None, chosen: Mapping | None) -> tuple[Listing, list[str]]:
-    """List the fits by survey and class of the relation, velocity and method of ``chosen`` (a fit), and say who is in no class."""
-    columns = ("galaxies of", "group", "used", "slope", "intercept", "intrinsic scatter", "rms", "slope differs", "intercept differs", "")
-    empty = Listing("", columns)
+    """List the fits by survey and class of the relation, velocity and method of ``chosen`` (a fit), and say why any is missing."""
+    columns = ("galaxies of", "group", "used", *_FIT, "slope differs", "intercept differs")
     if not groups or chosen is None:
-        return empty, []
-    keys = ("relation", "velocity", "method")
-    rows = [row for row in groups.get("rows", []) if all(row.get(key) == chosen.get(key) for key in keys)]
+        return Listing("", columns), []
+    rows = [r for r in groups.get("rows", []) if all(r.get(key) == chosen.get(key) for key in ("relation", "velocity", "method"))]
+    if sum(row.get("kind") == "survey" for row in rows) == 1:  # the one survey is all
+        rows = [row for row in rows if row.get("kind") != "survey"]
     cells = [
         (
-            _KINDS.get(str(row["kind"]), row["kind"]), _group_words(row), _count(row),
-            *_cells(row, ("slope_offset_sigmas", "intercept_offset_sigmas")), row.get("error") or "",
+            _KINDS.get(str(row["kind"]), row["kind"]), _group_words(row), _count(row), *_fit_cells(row),
+            _shift(row, "slope_offset"), _shift(row, "intercept_offset"),
         )
-        for row in rows
+        for row in rows if not row.get("error")
     ]  # fmt: skip
-    notes = [str(group["note"]) for group in groups.get("groups", []) if group.get("note")]
+    said = [str(group["note"]) for group in groups.get("groups", []) if group.get("note")]
+    said += [f"{_group_words(row)}: {row['error']}" for row in rows if row.get("error") and row["error"] not in said]
     for name, count in (groups.get("not_classified") or {}).items():
         if count:
-            notes.append(f"{count} galaxies of the relation are in no class of {_KINDS.get(name, name)}.")
-    caption = f"{' · '.join(str(chosen[key]).replace('_band', ' band') for key in keys)}; differences are from the fit of all"
-    return Listing(caption, columns, cells, frozenset({1, 9})), list(dict.fromkeys(notes))
+            said.append(f"{count} galaxies of the relation are in no class of {_KINDS.get(name, name)}.")
+    return Listing(f"{_called(chosen)}; differences are from the fit of all", columns, cells, frozenset({1})), list(dict.fromkeys(said))
 
 
-def choice_listing(choices: Mapping | None) -> Listing:
-    """List what the relation becomes when one choice at a time is changed."""
-    columns = ("what is changed", "to", "galaxies", "slope", "intercept", "scatter", "rms", "slope shifts", "intercept shifts", "")
+def choice_listing(choices: Mapping | None) -> tuple[Listing, list[str]]:
+    """List what the relation becomes when one choice at a time is changed, and what is to be known of a choice."""
+    columns = ("what is changed", "to", "galaxies", *_FIT, "slope shifts", "intercept shifts")
     if not choices:
-        return Listing("", columns)
+        return Listing("", columns), []
+    rows = choices.get("rows", [])
     cells = [
-        (
-            str(row.get("section", "")), str(row.get("words") or row.get("choice", "")), _count(row),
-            *_cells(row, ("slope_shift_sigmas", "intercept_shift_sigmas")), row.get("error") or row.get("note") or "",
-        )
-        for row in choices.get("rows", [])
+        (str(r.get("section", "")), _choice_words(r), _count(r), *_fit_cells(r), _shift(r, "slope_shift"), _shift(r, "intercept_shift"))
+        for r in rows if not r.get("error")
     ]  # fmt: skip
-    base = choices.get("baseline") or {}
-    words = " · ".join(str(base[key]).replace("_band", " band") for key in ("relation", "velocity", "method") if key in base)
-    return Listing(f"{words}; one choice changed at a time, shifts in the first row's σ", columns, cells, frozenset({1, 9}))
+    said = [f"{_choice_words(row)}: {row.get('error') or row['note']}" for row in rows if row.get("error") or row.get("note")]
+    caption = f"{_called(choices.get('baseline') or {})}; one choice changed at a time, shifts also in the first row's σ"
+    return Listing(caption, columns, cells, frozenset({1})), said
 
 
-def trend_listings(trends: Mapping | None) -> list[Listing]:
-    """List Spearman's coefficients with their bootstrap errors and permutation p, trends first, then residuals, then controls."""
-    columns = ("of", "with", "galaxies of", "galaxies", "Spearman's ρ", "p", "published", "")
-    captions = {
-        "direct": "Trends along the relation", "residual": "Residuals of the relation: what the scatter goes with",
-        "control": "Controls: what should show nothing",
-    }  # fmt: skip
+def trend_listings(trends: Mapping | None) -> tuple[list[Listing], list[str]]:
+    """List Spearman's coefficients with bootstrap errors and permutation p: trends, residuals, controls; and say which cannot be had."""
+    columns = ("of", "with", "galaxies of", "galaxies", "Spearman's ρ", "p", "published")
+    rows = (trends or {}).get("rows", [])
+    if len({row.get("survey") for row in rows} - {"all"}) == 1 and not any(r.get("published") is not None for r in rows):
+        rows = [row for row in rows if row.get("survey") == "all"]  # the one survey is all
     listings = []
-    for kind, caption in captions.items():
-        rows = [row for row in (trends or {}).get("rows", []) if row.get("kind") == kind]
+    for kind, caption in _TRENDS.items():
         cells = [
             (
                 str(row.get("y_words") or row.get("y")), str(row.get("x_words") or row.get("x")) + _fixed(row), _survey(row),
                 row.get("n") or 0, plus_minus(row.get("rho"), row.get("rho_err"), 2), _chance(row.get("p")), _published(row),
-                row.get("error") or "",
             )
-            for row in rows
+            for row in rows if row.get("kind") == kind and not row.get("error")
         ]  # fmt: skip
         if cells:
-            listings.append(Listing(caption, columns, cells, frozenset({1, 2, 6, 7})))
-    return listings
+            listings.append(Listing(caption, columns, cells, frozenset({1, 2, 6})))
+    return listings, list(dict.fromkeys(_sentence(row["error"]) for row in rows if row.get("error")))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _group_words(row: Mapping) -> str:
+    return survey_style(str(row["group"])).label if row.get("kind") == "survey" else str(row.get("words") or row.get("group"))
+
+
+def _choice_words(row: Mapping) -> str:
+    return str(row.get("words") or row.get("choice", ""))
 
 
 def _count(row: Mapping) -> Any:

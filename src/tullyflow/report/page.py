@@ -155,6 +155,7 @@ def build_report(
         closure_picture = picture(plot_closure(closure.galaxies), own / "closure", closure.galaxies, "Put in against found", caption)
     sheets, has_page = _galaxies(sample, fits, maps_paths, models_paths, settings, out_dir)
     group_table, group_notes = group_listing(groups, best.get("reverse") or next(iter(best.values()), None))
+    (choice_table, choice_notes), (trend_tables, trend_notes) = choice_listing(choices), trend_listings(trends)
     shown = listed_pictures(figures, settings, out_dir)
     of_fits = {f"{fit['relation']}-{fit['velocity']}-{fit['method']}" for fit in fits if {"relation", "velocity", "method"} <= set(fit)}
     mock, trained = settings.mock is not None, training_releases(network_dirs)
@@ -181,8 +182,10 @@ def build_report(
             "literature": comparison_listing(list(best.values())),
             "groups": group_table,
             "group_notes": group_notes,
-            "choices": choice_listing(choices),
-            "trends": trend_listings(trends),
+            "choices": choice_table,
+            "choice_notes": choice_notes,
+            "trends": trend_tables,
+            "trend_notes": trend_notes,
             "figures": [(number, p) for number, p in shown if p.name not in of_fits],
             "fit_figures": [p for _, p in shown if p.name in of_fits],
             "closure": closure,

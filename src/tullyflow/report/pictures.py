@@ -15,7 +15,7 @@ from PIL import Image
 from tullyflow.errors import ModelError, SettingsError
 from tullyflow.report.figures.drift import drift_corrections, plot_drift
 from tullyflow.report.figures.inclination import plot_inclination
-from tullyflow.report.figures.listing import VELOCITY_WORDS, find_figure
+from tullyflow.report.figures.listing import VELOCITY_WORDS, figure_names, find_figure
 from tullyflow.report.figures.style import save_figure, survey_style
 from tullyflow.report.figures.training import clock, plot_training, read_history
 from tullyflow.report.linewidths import width_sentence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Picture", "check_pictures", "embed", "listed_pictures", "picture", "training_pictures"]
 
 _LOG = logging.getLogger("tullyflow")
-_WIDEST = 1100  # pixels inside the page; the PNG beside it has them all
+_WIDEST = 1000  # pixels inside the page; the PNG beside it has them all
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Picture:
 
 
 def embed(path: Path) -> tuple[str, int, int]:
-    """Return a PNG as a data address (WebP, at most 1100 pixels wide), and the width and height it is shown at."""
+    """Return a PNG as a data address (WebP, at most 1000 pixels wide), and the width and height it is shown at."""
     with Image.open(path) as image:
         small = image.convert("RGB")
     if small.width > _WIDEST:
         small = small.resize((_WIDEST, round(small.height * _WIDEST / small.width)), Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    small.save(out, format="webp", quality=80, method=4)
+    small.save(out, format="webp", quality=76, method=4)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode(), small.width, small.height
 
 
@@ -62,12 +62,13 @@ def picture(figure: Figure, stem: Path, data: pd.DataFrame, alt: str, caption: s
 
 
 def listed_pictures(paths: Sequence[str | Path], settings: "Settings", out_dir: Path) -> list[tuple[str, Picture]]:
-    """Return the run's figures (PNG files with PDF and CSV beside them) as pairs of number and picture, in the order given.
+    """Return the run's figures (PNG files with PDF and CSV beside them) as pairs of number and picture, the thesis' first.
 
     A file that is no figure of these settings is left out and logged.
     """
     pictures = []
-    for path in map(Path, paths):
+    places = {name: place for place, name in enumerate(figure_names(settings))}
+    for path in sorted(map(Path, paths), key=lambda path: places.get(path.stem, len(places))):
         try:
             entry = find_figure(path.stem, settings)
         except SettingsError as err:

@@ -39,7 +39,7 @@ def duration(seconds: float) -> str:
 def typeset(value) -> Markup:
     """Escape, then set powers of ten and the names of velocities as a printer would: 10^9 and V_max become marks."""
     text = str(escape(value))
-    text = re.sub(r"\b10\^([\d.]+)", r"10<sup>\1</sup>", text).replace("M☉", "M<sub>☉</sub>")
+    text = re.sub(r"\b10\^([-−]?\d+(?:\.\d+)?)", lambda m: f"10<sup>{m[1].replace('-', '−')}</sup>", text).replace("M☉", "M<sub>☉</sub>")
     return Markup(re.sub(r"\b[Vv]_(max|22|re|rmax|opt|80)\b", lambda m: f"V<sub>{_SUBSCRIPTS[m[1]]}</sub>", text))
 
 
