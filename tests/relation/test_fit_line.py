@@ -143,7 +143,7 @@ def test_plot_is_drawn_of_every_kind_of_point(kind, table, tmp_path, capsys):
     ("change", "sentence"),
     [
         (lambda t: t.__setitem__("log_v", np.where(t.index == 4, np.inf, t["log_v"])), "column log_v: infinite in row 5"),
-        (lambda t: t.__setitem__("log_v_err", np.where(t.index < 7, 0, t["log_v_err"])), "zero or negative in rows 1, 2, 3, 4, 5 and 2 more"),
+        (lambda t: t.__setitem__("log_v_err", np.where(t.index < 7, 0, t["log_v_err"])), "zero or negative in rows 1, 2, 3, 4, 5 and 2"),
         (lambda t: t.__setitem__("log_v_err", np.where(t.index == 9, -0.1, t["log_v_err"])), "zero or negative in row 10"),
         (lambda t: t.__setitem__("log_v", t["log_v"].astype(str).where(t.index != 2, "n.d.")), "'n.d.' is not a number (row 3)"),
         (lambda t: t.__setitem__("log_mass", 10.0), "x is 10 for all 60 points"),

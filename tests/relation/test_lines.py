@@ -1,5 +1,7 @@
 """What every line fit promises: LTS, marginalised normal regression, least squares."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,8 @@ from tullyflow.relation.least_squares import fit_bisector, fit_ols
 from tullyflow.relation.line import check_points
 from tullyflow.relation.lts import best_half, draw_pairs, fit_lts
 from tullyflow.relation.methods import METHODS, fit_by_method
-from tullyflow.relation.regression import _log_likelihood, fit_mnr
+from tullyflow.relation.posterior import sample_posterior, walk
+from tullyflow.relation.regression import _begin, _log_likelihood, _log_parts, _maximise, fit_mnr
 
 TRUE = {"slope": 0.26, "intercept": 2.26, "scatter": 0.05}
 PIVOT = 10.09
@@ -21,6 +24,18 @@ def simulate(rng, n, x_err=0.1):
     y_err = rng.uniform(0.01, 0.06, n)
     y = TRUE["slope"] * (x - PIVOT) + TRUE["intercept"] + TRUE["scatter"] * rng.standard_normal(n) + y_err * rng.standard_normal(n)
     return x + x_err * rng.standard_normal(n), y, np.full(n, x_err), y_err
+
+
+def censored(seed, n, level):
+    """Every y below ``level`` only known to lie below it."""
+    x, y, x_err, y_err = simulate(np.random.default_rng(seed), n, x_err=0.05)
+    upper = y < level
+    return (x, np.where(upper, level, y), x_err, y_err), upper
+
+
+def contaminated(rng):
+    x, y, x_err, y_err = simulate(rng, 150)
+    return x, np.where(np.arange(150) < 9, y - 0.6 + 0.3 * rng.standard_normal(150), y), x_err, y_err
 
 
 def lts(data, pivot=PIVOT, seed=0):
@@ -168,6 +183,38 @@ def test_likelihood_is_that_of_the_bivariate_normal():
     assert _log_likelihood(points, np.array([[slope, intercept, scatter, mu, width]]))[0] == pytest.approx(total, rel=1e-12)
 
 
+@pytest.mark.parametrize("limits", [False, True])
+def test_likelihood_with_outliers_and_limits_is_the_sum_of_both_parts(limits):
+    rng = np.random.default_rng(21)
+    points = check_points(*simulate(rng, 40), np.arange(40) % 3 == 0 if limits else None)
+    theta = np.array([[0.3, 0.1, 0.07, 0.05, 0.5, 0.2, np.log(0.4), -0.1], [0.2, 0.0, 0.0, -0.3, 0.8, 1e-12, 0.0, 5.0]])
+    assert _log_likelihood(points, theta) == pytest.approx(np.logaddexp(*_log_parts(points, theta)).sum(axis=1), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("points", "outliers"),
+    [
+        (check_points(*simulate(np.random.default_rng(22), 150)), True),
+        (check_points(*simulate(np.random.default_rng(22), 150)), False),
+        (check_points(*contaminated(np.random.default_rng(23))), True),
+        (check_points(*censored(24, 150, 2.1)[0], censored(24, 150, 2.1)[1]), True),
+    ],
+    ids=["no outliers", "outliers not allowed", "outliers", "limits"],
+)
+def test_weighted_draws_are_of_the_posterior_that_emcee_walks(points, outliers):
+    """Both have some 1,000 effective draws: standard deviations to 2.5 %, means to 0.035 sigma each; 4 times that is allowed."""
+    rng = np.random.default_rng(25)
+    start = _begin(points, outliers, rng)
+    log_likelihood = partial(_log_likelihood, points)
+    best = _maximise(points, start)
+    draws, chain = sample_posterior(log_likelihood, best, start, rng), walk(log_likelihood, best, start, rng, steps=2000)
+    assert draws.effective >= 1000
+    spread = np.sqrt(np.diag(chain.covariance()))
+    assert np.sqrt(np.diag(draws.covariance())) / spread == pytest.approx(1, abs=0.14)
+    means = np.average(draws.theta, axis=0, weights=draws.weight), chain.theta.mean(axis=0)
+    assert np.all(np.abs(means[0] - means[1]) < 0.2 * spread)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_seed_gives_the_same_fit_twice(name):
     data = simulate(np.random.default_rng(12), 60)
@@ -251,13 +298,6 @@ def test_bisector_of_uncorrelated_axes_is_refused():
     x, y = (values.ravel() for values in np.meshgrid(np.arange(4.0), np.arange(4.0)))
     with pytest.raises(RelationError, match="not correlated"):
         fit_bisector(x, y, 0.0, 0.0, 0.0)
-
-
-def censored(seed, n, level):
-    """Every y below ``level`` only known to lie below it."""
-    x, y, x_err, y_err = simulate(np.random.default_rng(seed), n, x_err=0.05)
-    upper = y < level
-    return (x, np.where(upper, level, y), x_err, y_err), upper
 
 
 def test_upper_limits_give_back_the_line_that_leaving_them_out_or_taking_them_as_values_loses():
