@@ -151,6 +151,9 @@ def test_each_choice_does_what_it_says(varied):
     assert row_of(record, "without EXTRAPOLATED")["n_sample"] == int((np.arange(200) % 7 != 0).sum())
     assert row_of(record, "delta_pa_max=off")["note"] == "The same galaxies."
     assert row_of(record, "drift=evans")["note"] == "Corrected: 200 of 200 galaxies; 200 have a dispersion."
+    turned = row_of(record, "forward, inverted")
+    assert turned["slope"] > base["slope"] and turned["intercept"] == pytest.approx(base["intercept"], abs=0.03)
+    assert turned["intercept_err"] == pytest.approx(base["intercept_err"], rel=0.5) and turned["rms"] == pytest.approx(base["rms"], rel=0.3)
     weighted, plain = row_of(record, "volume_weight"), row_of(record, "method=ols")
     assert weighted["reference"] == "method=ols" and weighted["slope"] == pytest.approx(plain["slope"])
     written = json.loads((folder / "choices.json").read_text())

@@ -41,7 +41,8 @@ class Choice:
     """One row: its section, key and words, and what is different.
 
     ``changes`` of the settings of ``relation``; ``velocity`` and ``method`` where they are others; ``without``: a flag, or a column of
-    the sample, whose galaxies are left out; ``weighted``: with volume weights, compared with the unweighted fit.
+    the sample, whose galaxies are left out; ``weighted``: with volume weights, compared with the unweighted fit; ``inverted``: log M* on
+    log V, turned round.
     """
 
     section: str
@@ -52,6 +53,7 @@ class Choice:
     method: str | None = None
     without: int | str | None = None
     weighted: bool = False
+    inverted: bool = False
 
     @property
     def reference(self) -> str:
@@ -68,8 +70,11 @@ def _cuts(relation: Relation) -> Iterator[Choice]:
             yield Choice("cuts", f"{key}={'off' if off else f'{value:g}'}", said, {key: value})
 
 
-def list_choices(relation: Relation, velocity: str, method: str) -> list[Choice]:
-    """Return the choices to try beside the baseline of these settings, those that are the baseline's own left out."""
+def list_choices(relation: Relation, velocity: str, method: str, name: str = "reverse") -> list[Choice]:
+    """Return the choices to try beside the baseline of these settings, those that are the baseline's own left out.
+
+    ``name`` is the baseline's relation: the reverse one is also compared with the forward fit.
+    """
     rows = [Choice("baseline", "baseline", f"{_WORDS[velocity]}, {_WORDS[method]}")]
     rows += [Choice("velocity", f"velocity={name}", _WORDS[name], velocity=name) for name in VELOCITIES if name != velocity]
     kinds = (kind for kind in ("off", "evans", "isotropic") if kind != relation.drift)
@@ -77,6 +82,8 @@ def list_choices(relation: Relation, velocity: str, method: str) -> list[Choice]
     at_r_max = {"drift": "evans" if relation.drift == "off" else relation.drift, "drift_at": "r_max"}
     rows.append(Choice("drift", "drift_at=r_max", "velocity at the outermost data, corrected there", at_r_max, velocity="v_rmax"))
     rows += [Choice("method", f"method={name}", _WORDS[name], method=name) for name in METHODS if name != method]
+    if name == "reverse":
+        rows.append(Choice("method", "forward, inverted", "the fit of log M* on log V, inverted", inverted=True))
     errors = (value for value in (0.0, 0.1, 0.2) if value != relation.log_mstar_err)
     known = "masses without an error known to {:g} dex"
     rows += [Choice("mass error", f"log_mstar_err={e:g}", known.format(e), {"log_mstar_err": e}) for e in errors]

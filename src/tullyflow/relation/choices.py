@@ -67,6 +67,20 @@ def _note(choice: Choice, sample: pd.DataFrame, baseline: pd.DataFrame, relation
     return None
 
 
+def _inverted(forward: dict, pivot: float) -> dict:
+    """A forward fit x = (y - intercept) / slope + its pivot as a reverse one at ``pivot``; its scatter and rms in y, over the slope."""
+    if "error" in forward:
+        return forward
+    slope, lever = forward["slope"], pivot - forward["intercept"]
+    value = forward["pivot"] + lever / slope
+    by_both = np.array([-lever / slope**2, -1 / slope])
+    return forward | {
+        "slope": 1 / slope, "slope_err": forward["slope_err"] / slope**2, "intercept": value, "pivot": pivot,
+        "intercept_err": float(np.sqrt(by_both @ forward["covariance"] @ by_both)),
+        **{key: forward[key] / abs(slope) for key in ("scatter", "scatter_err", "rms")},
+    }  # fmt: skip
+
+
 def _row(choice: Choice, before: Undecided, baseline: pd.DataFrame, which: Mapping, settings: Settings) -> dict:
     relation = settings.relation.model_copy(update=dict(choice.changes))
     changed = settings.model_copy(update={"relation": relation})
@@ -77,6 +91,8 @@ def _row(choice: Choice, before: Undecided, baseline: pd.DataFrame, which: Mappi
         points = relation_points(sample, which["relation"], velocity, changed)
         fit = fit_weighted(points.x, points.y, sample.loc[points.rows, "volume_weight"].to_numpy(), which["pivot"], settings.seed)
         note = f"{int((sample.loc[points.rows, 'volume_weight'] > 0).sum())} of {points.x.size} galaxies have a weight."
+    elif choice.inverted:
+        fit = _inverted(fit_record(sample, "forward", velocity, method, changed), which["pivot"])
     else:
         fit = fit_record(sample, which["relation"], velocity, method, changed, which["pivot"])
     names = [c.name for c in FIT_COLUMNS]
@@ -133,7 +149,7 @@ def vary_choices(sample_path: str | Path, settings: Settings, out_path: str | Pa
     again = select_again(before, wanted)
     if (differ := int((again["used"] != sample["used"]).sum())) > 0:
         _LOG.warning("choices: the settings select %d galaxies otherwise than the sample has them; the sample's are the baseline", differ)
-    choices = list_choices(wanted, which["velocity"], which["method"])
+    choices = list_choices(wanted, which["velocity"], which["method"], which["relation"])
     rows = [_row(choice, before, sample, which, settings) for choice in choices]
     _add_shifts(rows)
     record = {"baseline": which, "rows": rows, "thresholds": _thresholds(before, which, settings)}
