@@ -16,7 +16,8 @@ from tullyflow.relation.tully_fisher import fit_relation
 from tullyflow.settings import Settings, parse_settings
 from tullyflow.tables import SAMPLE, STAMP_HDUS, TRUTH, write_table
 
-HOSTILE = "<script>alert('NGC & \"1\"')</script>"
+HOSTILE = "</script><script>alert('NGC & \"1\"')</script>"  # of a galaxy in the relation
+HOSTILE_OUT = '"><img src=x onerror=alert(1)>'  # of one that is not
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,8 @@ def write_run(folder: Path, sizes: dict[tuple[str, str], int] | None = None) -> 
     """Write every file of a finished mock run into ``folder``."""
     rng = np.random.default_rng(20)
     sample = make_sample(rng, sizes or {("manga", "DR17"): 30, ("sami", "DR3"): 20})
-    sample.loc[sample[sample["used"]]["v_max_kms"].idxmin(), "galaxy"] = HOSTILE  # a used one: it has a page
+    sample.loc[sample[sample["used"]]["v_max_kms"].idxmin(), "galaxy"] = HOSTILE  # it has a page
+    sample.loc[sample[~sample["used"] & (sample["n_spaxels"] > 0)].index[0], "galaxy"] = HOSTILE_OUT
     write_table(folder / "sample.parquet", sample, SAMPLE)
     shards = [write_shard(folder, rows, rng) for _, rows in sample.groupby("shard", sort=False)]
     networks = [folder / "network" / name for name in ("manga-DR17", "sami-DR3")]

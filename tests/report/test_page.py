@@ -110,7 +110,7 @@ def test_the_page_says_mock_and_what_was_found(outline, finished_run, sample):
 def test_a_hostile_galaxy_name_is_text(text, report):
     assert "<script>alert" not in text and "\\u003cscript\\u003ealert(" in text
     (page,) = [p for p in (report.parent / "galaxies").glob("*/*.html") if "alert" in p.name]
-    assert re.fullmatch(r"script-alert-NGC-1-script-[0-9a-f]{12}\.html", page.name)
+    assert re.fullmatch(r"script-script-alert-NGC-1-script-[0-9a-f]{12}\.html", page.name)
     own = page.read_text(encoding="utf-8")
     assert "<script" not in own and "&lt;script&gt;alert(" in own
 
