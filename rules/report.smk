@@ -20,7 +20,7 @@ rule plot_figure:
         source=source_digest("figures"),
         caption=of_figure("caption"),
         stem=subpath(output.png, strip_suffix=".png"),
-        records=lambda wildcards, input: [word for key in ("trends", "choices") for word in (f"--{key}", input[key]) if input[key]],
+        records=lambda wildcards, input: [word for key in ("trends", "choices") for word in (f"--{key}", *input[key]) if input[key]],
     resources:
         mem_mb=1000,
         runtime=10,

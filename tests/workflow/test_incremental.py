@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tullyflow import tables
+from tullyflow.report.figures.listing import FIGURES
 from tullyflow.settings import parse_settings
 from tullyflow.surveys.mock import make_archive
 
@@ -93,7 +94,12 @@ def test_a_release_that_is_added_costs_its_own_jobs_and_requests_only(runs):
         "Fetching the catalogues of manga DR17", "Listing the galaxies of manga DR17", "Fetching shard manga-DR17-000",
         "Building the stamps of manga-DR17-000", "Inferring the discs of manga-DR17-000", "Selecting the sample of manga-DR17-000",
     }  # fmt: skip
-    of_all = {"Merging the samples of all shards", "Fitting the reverse relation with v_max by lts", "Writing the report"}
+    of_all = {
+        "Merging the samples of all shards", "Fitting the reverse relation with v_max by lts", "Writing the report",
+        "Fitting every relation per survey and per class", "Fitting the relation again with each choice changed",
+        "Correlating velocities and residuals with what galaxies are made of", "Writing all fits as tables",
+        *(f"Drawing the figure {entry.name}" for entry in FIGURES),
+    }  # fmt: skip
     training = {
         "Training a network on synthetic discs", "Freezing what the network of manga DR15 is trained with",
         "Training the network of manga on DR15", "Freezing the reconstruction threshold of manga DR15",

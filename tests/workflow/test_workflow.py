@@ -14,6 +14,7 @@ import yaml
 from astropy.table import Table
 
 from tullyflow import flags, tables
+from tullyflow.report.figures.listing import FIGURES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,7 +92,17 @@ def test_text_instead_of_a_number_re_runs_nothing(finished):
 
 
 def test_a_fit_setting_re_runs_fits_and_report_only(finished):
-    assert set(planned(finished, relation={"clip": 3.0})) == {"fit_relation", "check_closure", "build_report"}
+    rules = set(planned(finished, relation={"clip": 3.0}))
+    comparisons = {"fit_groups", "vary_choices", "measure_trends", "tabulate_fits"}
+    assert rules == {"fit_relation", *comparisons, "check_closure", "plot_figure", "build_report"}
+
+
+def test_every_figure_of_the_thesis_is_drawn_and_can_be_asked_for_by_its_name(finished):
+    drawn = {path.stem for path in (finished / "results/tiny/figures").glob("*.png") if path.with_suffix(".pdf").is_file()}
+    assert drawn == {entry.name for entry in FIGURES}
+    options = ("--cores", "1", "--configfile", "config.yaml", "--dry-run", "--forcerun", "plot_figure")
+    asked = snakemake(finished, *options, "--", "results/tiny/figures/age.png")
+    assert asked.returncode == 0 and re.search(r"^plot_figure +1$", asked.stdout + asked.stderr, re.MULTILINE)
 
 
 def test_a_cut_re_runs_selection_and_what_follows(finished):

@@ -82,7 +82,7 @@ def _theirs(top: Axes, bottom: Axes, points: pd.DataFrame, fit: Mapping, grid: n
             _band(bottom, grid, middle - ours, half, 0.13, looks["color"])
             bottom.plot(grid, middle - ours, linewidth=1.5, zorder=4, **looks)
     if ours is None:
-        bottom.set_yticks([])
+        bottom.set(yticks=[], frame_on=False)
         return handles
     for axes, middle in ((top, ours), (bottom, np.zeros_like(grid))):
         _band(axes, grid, middle, line_error(grid, fit), 0.4)

@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from tullyflow.report.figures.panels import say
 from tullyflow.report.figures.style import EXCLUDED, FIT, house_style, new_figure, survey_style
@@ -30,6 +31,7 @@ def _draw(axes: Axes, survey: str, rows: pd.DataFrame) -> None:
         axes.text(row["alone"] + 0.015 * longest, k, f"−{row['in_order']} → {row['left']}", va="center", fontsize=7.5, color="#333333")
     axes.set_yticks(cuts.index, labels=[_words(flag) for flag in cuts["flag"]])
     axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
     axes.set(ylim=(len(cuts) - 0.5, -0.5), xlim=(0, 1.22 * longest), xlabel="galaxies")
 
 

@@ -75,14 +75,14 @@ FIGURES = (
     ),
     Entry(
         "age", "4.5", "Age against velocity",
-        "Mean stellar age against rotation velocity; squares are running medians with their errors. Ages of two surveys come from two "
-        "methods: compare each with itself only.",
+        "Mean stellar age against rotation velocity; large markers are running medians with their errors. Ages of two surveys come from "
+        "two methods: compare each with itself only.",
         (), _TRENDS,
     ),
     Entry(
         "mass_to_light", "4.6", "Mass-to-light ratio against velocity",
-        "Stellar mass-to-light ratio in r against rotation velocity; squares are running medians with their errors. Faster galaxies are "
-        "expected to have older stars and a larger ratio.",
+        "Stellar mass-to-light ratio in r against rotation velocity; large markers are running medians with their errors. Faster galaxies "
+        "are expected to have older stars and a larger ratio.",
         (), _TRENDS,
     ),
     Entry(

@@ -73,7 +73,8 @@ def draw_points(axes: Axes, points: pd.DataFrame) -> dict[str, Artist]:
         axes.scatter(solid["x"], solid["y"], marker=style.marker, color=style.colour, zorder=3, **looks)
         ring = {**looks, "linewidths": 0.7, "facecolors": "none", "edgecolors": style.colour, "zorder": 2}
         axes.scatter(outlined["x"], outlined["y"], marker=style.marker, **ring)
-        key = {"marker": style.marker, "color": style.colour, "markersize": 5, "linestyle": "none"}
+        key = {"marker": style.marker, "color": FIT, "markersize": 5, "linestyle": "none", "linewidth": 1.2}
+        key |= {"markerfacecolor": style.colour, "markeredgecolor": style.colour}
         handles[str(survey)] = Line2D([], [], label=f"{style.label} ({len(rows)})", **key)
     return handles
 
@@ -95,20 +96,20 @@ def running_median(x, y) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["x", "y", "err", "n"])
 
 
-def draw_running_median(axes: Axes, points: pd.DataFrame) -> bool:
-    """Draw the running median of each survey that has 30 points, as squares with errors on a line; return whether any was drawn."""
-    drawn = False
+def draw_running_median(axes: Axes, points: pd.DataFrame) -> dict[str, object]:
+    """Draw the running median of each survey that has 30 points, large markers with errors on a line; return the dashes by survey."""
+    drawn = {}
     for survey, rows in points.groupby("survey", sort=False):
         medians = running_median(rows["x"], rows["y"])
         if medians.empty:
             continue
-        style, drawn = survey_style(str(survey)), True
+        style, dashes = survey_style(str(survey)), _MEDIAN_DASHES.get(str(survey), (0, (3, 1, 1, 1)))
         axes.plot(medians["x"], medians["y"], color="white", linewidth=3.2, zorder=4)
         axes.errorbar(
-            medians["x"], medians["y"], yerr=medians["err"], color=FIT, linestyle=_MEDIAN_DASHES.get(str(survey), (0, (3, 1, 1, 1))),
-            linewidth=1.3, marker="s", markersize=5.5, markerfacecolor=style.colour, markeredgecolor=FIT, markeredgewidth=0.9, capsize=2,
-            zorder=5,
+            medians["x"], medians["y"], yerr=medians["err"], color=FIT, linestyle=dashes, linewidth=1.3, marker=style.marker,
+            markersize=6.5, markerfacecolor=style.colour, markeredgecolor=FIT, markeredgewidth=0.9, capsize=2, zorder=5,
         )  # fmt: skip
+        drawn[str(survey)] = dashes
     return drawn
 
 
@@ -132,5 +133,5 @@ def panel_key(axes: Axes, title: str, handles: Sequence[Artist]) -> None:
     """Put a panel's title and its key above it, one line per survey, where no point can be hidden."""
     axes.legend(
         handles=list(handles), title=title, loc="lower left", bbox_to_anchor=(-0.02, 1.0), borderaxespad=0.2, alignment="left",
-        handletextpad=0.3, labelspacing=0.25, handlelength=1.2, fontsize=8, title_fontproperties={"weight": "bold", "size": 9.5},
+        handletextpad=0.3, labelspacing=0.25, handlelength=1.8, fontsize=8, title_fontproperties={"weight": "bold", "size": 9.5},
     )  # fmt: skip

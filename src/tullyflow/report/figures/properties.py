@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from tullyflow.report.figures.panels import log_axis, note, robust_limits, say
 from tullyflow.report.figures.quantities import QUANTITIES, Quantity
@@ -46,6 +47,7 @@ def _draw(axes: Axes, table: pd.DataFrame, quantity: Quantity, surveys: Iterable
         beyond += int(((rows < edges[0]) | (rows > edges[-1])).sum())
     if quantity.log:
         log_axis(axes, "x", (edges[0], edges[-1]))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     if quantity.name == "abs_mag_r":
         axes.invert_xaxis()
     axes.set(xlabel=quantity.label)

@@ -32,7 +32,7 @@ def _draw(axes: Axes, table: pd.DataFrame, column: str, off_at: float, err: str 
     known = table[table[column].notna()].sort_values("sigma", na_position="last")
     for k, (statistic, rows) in enumerate(known.groupby("statistic", sort=True)):
         words, colour, marker, dashes = _LOOKS.get(str(statistic), (str(statistic), OKABE_ITO["green"], "D", (0, (1, 1.2))))
-        x = rows["sigma"].fillna(off_at) * (1 + 0.012 * (k - 0.5))
+        x = rows["sigma"].fillna(off_at) * (1 + 0.05 * (k - 0.5))
         looks = {"color": colour, "marker": marker, "markersize": 5, "linestyle": dashes, "capsize": 2, "elinewidth": 0.9, "label": words}
         handles.append(axes.errorbar(x, rows[column], yerr=rows[err] if err else None, **looks))
     return handles
@@ -64,7 +64,7 @@ def plot_threshold(choices: Mapping | None) -> Figure:
             panels[0].axhspan(low, high, color=BAND, alpha=0.2, linewidth=0, zorder=0)
         panels[0].set_ylabel("slope")
         panels[1].set_ylabel("rms (dex)")
-        panels[2].set(ylabel="galaxies", xlabel="threshold (σ above the centre)", ylim=(0, None))
+        panels[2].set(ylabel="galaxies", xlabel="threshold (σ above the centre)", ylim=(0, 1.1 * table["n_used"].max()))
         panels[2].set_xscale("log")
         known = sorted(table["sigma"].dropna().unique())
         off = table["sigma"].isna().any()

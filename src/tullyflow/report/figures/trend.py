@@ -123,19 +123,19 @@ def _draw(axes: Axes, trend: Trend, words: Mapping[str, str]) -> list[Line2D]:
         else:
             getattr(axes, f"set_{which}lim")(*limits[which])
     handles = draw_points(axes, trend.points)
-    median = draw_running_median(axes, trend.points)
+    medians = draw_running_median(axes, trend.points)
     _guide(axes, trend)
     count_beyond(axes, trend.points["x"], trend.points["y"])
     for survey, handle in handles.items():
         handle.set_label("  ".join(filter(None, (handle.get_label(), words.get(survey, "")))))
+        handle.set_linestyle(medians.get(survey, "none"))
     shown = list(handles.values())
     if trend.points["open"].any():
         looks = {"marker": "o", "markerfacecolor": "none", "color": FIT, "markersize": 4.5, "linestyle": "none"}
         label = rf"open: $r_\mathrm{{turn}}$ within half the beam ({int(trend.points['open'].sum())})"
         shown.append(Line2D([], [], label=label, **looks))
-    if median:
-        looks = {"color": FIT, "marker": "s", "markersize": 5, "markerfacecolor": "white", "linewidth": 1.2}
-        shown.append(Line2D([], [], label="running median, its 1σ", **looks))
+    if medians:
+        shown.append(Line2D([], [], color=FIT, linewidth=1.2, label="running median, its 1σ"))
     return shown
 
 
