@@ -19,6 +19,8 @@ from record import keep
 
 from tullyflow import tables
 from tullyflow.flags import GALAXY
+from tullyflow.relation.tully_fisher import fit_line, relation_points
+from tullyflow.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
@@ -114,6 +116,42 @@ def real_sample(mirror: Path) -> None:
     keep("published_sample", figures)
 
 
+def reverse_lines(found: pd.DataFrame) -> dict:
+    """The reverse relation of the used galaxies: by velocity, error given to the masses (dex), and whose rotation curve."""
+    chosen, sini = load_settings(ROOT / "config" / "local.yaml"), np.sin(np.radians(found.inclination_used_deg))
+    alone = found.copy()  # the network's own curves, on the same galaxies
+    alone["v_max_circ_kms"] = found.v_max_sini_network_kms / sini
+    alone["v_22_circ_kms"] = alone.v_max_circ_kms * 2 / np.pi * np.arctan(2.2 * found.r_scale_used_arcsec / found.r_turn_network_arcsec)
+    lines = {}
+    for curves, sample in (("refined", found), ("network", alone)):
+        for velocity in ("v_max", "v_22"):
+            for err in (0.0, 0.1):
+                settings = chosen.model_copy(update={"relation": chosen.relation.model_copy(update={"log_mstar_err": err})})
+                points = relation_points(sample, "reverse", velocity, settings)
+                for method in ("lts", "mnr") if err else ("lts",):
+                    fit = fit_line(points, method, settings)
+                    lines[f"{curves}, {velocity}, {method}, masses {err:g} dex"] = {
+                        "galaxies": len(points.x), "in the line": fit.n_used, "slope": f"{fit.slope:.3f} +- {fit.slope_err:.3f}",
+                        "intercept at 10.09": f"{fit.intercept:.3f} +- {fit.intercept_err:.3f}", "rms dex": round(fit.rms, 4),
+                        "intrinsic scatter dex": f"{fit.scatter:.3f} +- {fit.scatter_err:.3f}",
+                    }  # fmt: skip
+    return lines
+
+
+def kept(joined: pd.DataFrame) -> dict:
+    """Who of the galaxies with photometric inclinations of 35-80 deg and Sersic n < 2.5 is used, by the classes given by eye."""
+    photometric = joined.inclination_phot_deg.between(35, 80) & (joined.sersic_n < 2.5)
+    on_axis = difference(joined.pa_deg, joined.pa_phot_deg, 180.0)
+    good = photometric & ~(np.abs(on_axis) > 30)
+    clean, used = joined.halpha_qual == 2, joined.used
+    return {
+        "clean": int((photometric & clean).sum()), "of them used, %": round(100 * float(used[photometric & clean].mean()), 1),
+        "of the clean with photometric axes within 30 deg, %": round(100 * float(used[good & clean].mean()), 1),
+        "of the used, do not use, %": round(100 * float((joined.halpha_qual[used] == 0).mean()), 1),
+        "of the used, messy, %": round(100 * float((joined.halpha_qual[used] == 1).mean()), 1),
+    }  # fmt: skip
+
+
 def fields(truth: Path) -> None:
     found = sample_of("fields").set_index("galaxy")
     table = pd.read_csv(truth).set_index("galaxy")
@@ -141,6 +179,7 @@ def fields(truth: Path) -> None:
             "at a bound": {name: int(part[f"{name}_at_bound"].sum()) for name in tables.PARAMETERS},
             "flags": {name: int((part["flags"] & getattr(GALAXY, name) > 0).sum()) for name in ("OUTSIDE_TRAINING", "UNRESOLVED_TURNOVER")},
         }
+    figures |= {"by-eye classes of the used": kept(joined), "reverse relation": reverse_lines(found)}
     keep("published_fields", figures)
 
 
