@@ -71,6 +71,8 @@ def _inverted(forward: dict, pivot: float) -> dict:
     """A forward fit x = (y - intercept) / slope + its pivot as a reverse one at ``pivot``; its scatter and rms in y, over the slope."""
     if "error" in forward:
         return forward
+    if forward["slope"] == 0:
+        return {"error": "fit: the forward line is flat and cannot be inverted.", "n_used": forward["n_used"]}
     slope, lever = forward["slope"], pivot - forward["intercept"]
     value = forward["pivot"] + lever / slope
     by_both = np.array([-lever / slope**2, -1 / slope])
