@@ -85,7 +85,8 @@ def offsets(fit: Mapping) -> list[Offset]:
     """
     if "error" in fit:
         return []
-    covariance = np.asarray(fit.get("covariance") or np.diag([fit["slope_err"] ** 2, fit["intercept_err"] ** 2]), dtype=float)
+    alone = np.diag([fit["slope_err"] ** 2, fit["intercept_err"] ** 2])
+    covariance = alone if fit.get("covariance") is None else np.asarray(fit["covariance"], dtype=float)
     rows = []
     for line in LITERATURE:
         if line["relation"] != fit["relation"]:
