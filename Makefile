@@ -8,12 +8,13 @@ RUN ?= demo
 DEMO ?=
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install marvin demo test lint manual clean
+.PHONY: help install marvin browser demo test lint manual clean
 
 help:
 	@echo "make demo   set up .venv, run the demo workflow on $(CORES) cores, print where its report is"
 	@echo "make test   set up .venv, run every test, list what was skipped and why"
 	@echo "make marvin set up .venv-marvin, which the setting 'manga: {reader: marvin}' needs (make test does it too)"
+	@echo "make browser install Chromium where there is none (apt, as root), which the tests of the report use (make test does it too)"
 	@echo "make lint   check the code and the workflow"
 	@echo "make clean  remove .venv and .venv-marvin; results and downloads stay"
 
@@ -33,11 +34,16 @@ $(MARVIN_VENV)/.installed: envs/marvin.txt
 
 marvin: $(MARVIN_VENV)/.installed
 
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+	|| echo "No Chromium, and it cannot be installed here: the tests of the report in a browser will be skipped."
+
 demo: install
 	snakemake --cores $(CORES) $(DEMO)
 	@echo; echo "The report: file://$(CURDIR)/results/$(RUN)/report/index.html"
 
-test: install lint
+test: install lint browser
 	pytest
 
 manual: install
