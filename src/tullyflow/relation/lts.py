@@ -19,7 +19,7 @@ __all__ = ["best_half", "draw_pairs", "fit_lts"]
 STARTS = 500
 C_STEPS = 3
 BEST = 10
-_CHUNK = 50  # starts handled together: their (start, point) arrays stay in the processor's cache
+_ELEMENTS = 65_536  # of the (start, point) arrays handled together: they stay in the processor's cache
 _MAX_STEPS = 100
 _PARAMETERS = 2
 _TINY = 1e-30  # below any variance that matters: a flat trial line through points without errors of y
@@ -48,19 +48,28 @@ def _residuals_sq(x, y, x_var, y_var, slope, intercept):
     return residual, total
 
 
-def _step(x, y, x_var, r_sq, total, keep, slope):
-    """One step towards the minimum of sum r^2 over ``keep`` (start, point), for all starts at once.
+def _step(products, x_var, r_sq, total, keep, slope):
+    """One step towards the minimum of sum r^2 over ``keep`` (start, point), for all starts at once; ``products``: `_products`.
 
     The normal equations with the weights of the present slope; the term with ``r_sq`` is the derivative of those
     weights, so that the fixed point is the minimum itself and not the attenuated line.
     """
     weight = keep / total
-    s, sx, sy, sxx, sxy = (weight @ np.column_stack([np.ones_like(x), x, y, x * x, x * y])).T
+    s, sx, sy, sxx, sxy = (weight @ products).T
     weight *= r_sq
     sxy = sxy + slope * (weight @ x_var)
     with np.errstate(divide="ignore", invalid="ignore"):
         new_slope = (s * sxy - sx * sy) / (s * sxx - sx**2)
         return new_slope, (sy - new_slope * sx) / s
+
+
+def _products(x, y):
+    """What the normal equations sum: 1, x, y, x^2, xy; (point, 5)."""
+    return np.column_stack([np.ones_like(x), x, y, x * x, x * y])
+
+
+def _close(new, old) -> bool:
+    return all(np.all(np.abs(a - b) <= 1e-12 + 1e-9 * np.abs(b)) for a, b in zip(new, old, strict=True))
 
 
 def _smallest(r_sq: np.ndarray, h: int) -> np.ndarray:
@@ -92,24 +101,25 @@ def best_half(points: Points, scatter: float, pairs: np.ndarray) -> tuple[float,
     one, two = pairs.T
     slope = ((points.y[two] - points.y[one]) / (points.x[two] - points.x[one])).astype(np.float32)
     intercept = points.y[one].astype(np.float32) - slope * x[one]
-    objective = np.empty(slope.size)
-    for start in range(0, slope.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
+    objective, products = np.empty(slope.size), _products(x, y)
+    together = max(_ELEMENTS // x.size, 1)
+    for start in range(0, slope.size, together):
+        part = slice(start, start + together)
         b, a = slope[part], intercept[part]
         r_sq, total = _residuals_sq(x, y, x_var, y_var, b, a)
         for _ in range(C_STEPS):
-            b, a = _step(x, y, x_var, r_sq, total, _smallest(r_sq, h), b)
+            b, a = _step(products, x_var, r_sq, total, _smallest(r_sq, h), b)
             r_sq, total = _residuals_sq(x, y, x_var, y_var, b, a)
         slope[part], intercept[part] = b, a
         objective[part] = np.partition(r_sq, h - 1, axis=1)[:, :h].sum(axis=1)
     objective[~np.isfinite(objective)] = np.inf
     best = np.argsort(objective, kind="stable")[:BEST]
     slope, intercept = slope[best].astype(float), intercept[best].astype(float)
-    x, y, x_var, y_var = data
+    products = _products(points.x, points.y)
     for _ in range(_MAX_STEPS):
         r_sq, total = _residuals_sq(*data, slope, intercept)
-        new = _step(x, y, x_var, r_sq, total, _smallest(r_sq, h), slope)
-        done = np.allclose(new, (slope, intercept), rtol=1e-9, atol=1e-12)
+        new = _step(products, points.x_var, r_sq, total, _smallest(r_sq, h), slope)
+        done = _close(new, (slope, intercept))
         slope, intercept = new
         if done:
             break
@@ -122,6 +132,7 @@ def _clip_from_inside(points: Points, scatter: float, clip: float, pairs: np.nda
     """Best half, then keep |r| <= clip times the standard deviation of the kept, refit, until the set is stable."""
     slope, intercept, used = best_half(points, scatter, pairs)
     data = (points.x, points.y, points.x_var, points.y_var + scatter**2)
+    products = _products(points.x, points.y)
     b, a = np.array([slope]), np.array([intercept])
     seen = set()
     while used.tobytes() not in seen:
@@ -131,8 +142,8 @@ def _clip_from_inside(points: Points, scatter: float, clip: float, pairs: np.nda
         used = np.abs(signed) <= clip * np.std(signed[used], ddof=_PARAMETERS)
         for _ in range(_MAX_STEPS):
             r_sq, total = _residuals_sq(*data, b, a)
-            new = _step(points.x, points.y, points.x_var, r_sq, total, used[None], b)
-            done = np.allclose(new, (b, a), rtol=1e-9, atol=1e-12)
+            new = _step(products, points.x_var, r_sq, total, used[None], b)
+            done = _close(new, (b, a))
             b, a = new
             if done:
                 break

@@ -28,7 +28,7 @@ _OUTLIER_SCATTER = (3.0, 100.0)  # in robust rms
 _FAR = 4.0  # robust rms beyond which a point starts as an outlier
 _GAUSSIAN_MAD = 1.4826
 _LEAST_SHARE = 1e-12  # of the outliers: a point far from the line has a density all the same
-_ELEMENTS = 16_384  # of a (trial, point) array worked on at a time: it stays in the processor's cache
+_ELEMENTS = 12_288  # of a (trial, point) array worked on at a time: it stays in the processor's cache
 _TINY = 1e-30  # below any variance that matters
 
 
@@ -69,7 +69,7 @@ def _log_likelihood(points: Points, theta: np.ndarray) -> np.ndarray:
     if points.upper.any():
         measured, limits = _subset(points, ~points.upper), _subset(points, points.upper)
         return _log_likelihood(measured, theta) + np.logaddexp(*_log_parts(limits, theta)).sum(axis=1)
-    rows = max(_ELEMENTS // points.x.size, 1)
+    theta, rows = theta.astype(points.x.dtype), max(_ELEMENTS // points.x.size, 1)
     return np.concatenate([_log_likelihood_of_some(points, theta[k : k + rows]) for k in range(0, theta.shape[0], rows)])
 
 
@@ -86,6 +86,11 @@ def _log_likelihood_of_some(points: Points, theta: np.ndarray) -> np.ndarray:
     least = np.minimum(chi, chi_out)
     density = (1 - share) * np.exp(0.5 * (least - chi)) + share * np.sqrt(total / total_out) * np.exp(0.5 * (least - chi_out))
     return 0.5 * np.sum(np.log(density**2 / (x_total * total)) - chi_x - least, axis=1) - constant
+
+
+def _single(points: Points) -> Points:
+    """The points in single precision: good to 1e-3 in a log-likelihood, which is enough to weigh draws, and three times as fast."""
+    return replace(points, **{name: getattr(points, name).astype(np.float32) for name in ("x", "y", "x_var", "y_var")})
 
 
 def _subset(points: Points, chosen: np.ndarray) -> Points:
@@ -171,7 +176,7 @@ def fit_mnr(x, y, x_err, y_err, pivot: float, outliers: bool = True, *, y_upper=
     points = check_points(x, y, x_err, y_err, y_upper)
     start = _begin(points, outliers, rng)
     best = _maximise(points, start)
-    covariance = sample_posterior(partial(_log_likelihood, points), best, start, rng).covariance()
+    covariance = sample_posterior(partial(_log_likelihood, _single(points)), best, start, rng).covariance()
     line, outlier = _log_parts(points, best[None])
     used = (line >= outlier)[0]
     return finish_fit("mnr", points, best[0], best[1], covariance[:2, :2], best[2], np.sqrt(covariance[2, 2]), used, pivot)
