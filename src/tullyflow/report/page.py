@@ -23,7 +23,7 @@ from tullyflow.report.comparisons import calibration_listing, choice_listing, gr
 from tullyflow.report.figures.closure import plot_closure
 from tullyflow.report.figures.listing import RELATION_WORDS
 from tullyflow.report.pictures import check_pictures, listed_pictures, picture, training_pictures
-from tullyflow.report.relation_data import fit_name, relation_data
+from tullyflow.report.relation_data import advice, fit_name, relation_data
 from tullyflow.report.releases import news_listing, news_sentences, published_listing, training_releases
 from tullyflow.report.run_page import remove_pages, write_pages
 from tullyflow.report.sections import (
@@ -170,7 +170,7 @@ def build_report(
             "version": tullyflow.__version__,
             "mock": mock,
             "lead": headline(counts[-1], main_fit(fits)),
-            "advice": [f"{fit_name(fit)}: {fit['why']}" if fit.get("why") else fit_name(fit) for fit in best.values()],
+            "advice": [advice(fit) for fit in best.values()],
             "total": counts[-1],
             "sections": [s for s in _SECTIONS if s[0] != "closure" or mock or closure],
             "relation_data": script_json(relation_data(sample, fits, best, settings)) if fits else None,

@@ -8,23 +8,25 @@ import pandas as pd
 from tullyflow.relation.literature import LITERATURE
 from tullyflow.report.columns import relation_axes
 from tullyflow.report.figures.listing import METHOD_WORDS, RELATION_WORDS, VELOCITY_WORDS
+from tullyflow.report.words import number, plus_minus
 
 if TYPE_CHECKING:
     from tullyflow.settings import Settings
 
-__all__ = ["axis_label", "fit_name", "relation_data"]
+__all__ = ["advice", "axis_label", "fit_name", "relation_data"]
 
 _SUBSCRIPTS = {"v_max": "Vmax", "v_22": "V2.2", "v_re": "V(Re)", "v_80": "V80", "v_rmax": "V(r max)", "v_opt": "Vopt"}
 _NUMBERS = ("slope", "slope_err", "intercept", "intercept_err", "pivot", "scatter", "scatter_err", "rms", "n_used", "n_outliers", "error")
 
 
-def axis_label(name: str) -> str:
-    """Return what stands on an axis, from its name in a fit's record: ``log10(v_22_circ_kms)`` is "log V2.2, circular (km/s)"."""
+def axis_label(name: str, corrected: bool = False) -> str:
+    """Return what stands on an axis, from its name in a fit's record: ``log10(v_22_circ_kms)`` is "log V2.2 (km/s)".
+
+    ``corrected`` says whether any velocity carries a drift correction.
+    """
     if name.startswith("log10(v_"):
-        key = name.removeprefix("log10(").removesuffix("_kms)")
-        circular = key.endswith("_circ")
-        symbol = _SUBSCRIPTS.get(key.removesuffix("_circ"), key)
-        return f"log {symbol} (km/s{', drift corrected' if circular else ''})"
+        key = name.removeprefix("log10(").removesuffix("_kms)").removesuffix("_circ")
+        return f"log {_SUBSCRIPTS.get(key, key)} (km/s{', drift corrected' if corrected else ''})"
     if name.startswith("abs_mag_r"):
         return f"M_r{' less internal extinction' if 'extinction' in name else ''} (mag)"
     return {"log_mstar": "log stellar mass (M☉)", "log_mbar": "log baryonic mass (M☉)"}.get(name, name)
@@ -36,6 +38,17 @@ def fit_name(fit: Mapping, joint: str = "") -> str:
     if joint:
         return joint.join((relation, velocity, method))
     return f"{RELATION_WORDS.get(relation, relation)}, {VELOCITY_WORDS.get(velocity, velocity)}, {METHOD_WORDS.get(method, method)}"
+
+
+def advice(fit: Mapping) -> str:
+    """Return a recommended fit in one sentence: what it is, and its numbers."""
+    unit = "mag" if str(fit.get("y", "")).startswith("abs_mag") else "dex"
+    return (
+        f"{fit_name(fit)}: slope {plus_minus(fit['slope'], fit.get('slope_err'))}, intercept "
+        f"{plus_minus(fit['intercept'], fit.get('intercept_err'))} at {number(fit['pivot'])}, intrinsic scatter "
+        f"{plus_minus(fit.get('scatter'), fit.get('scatter_err'))} {unit}, rms {number(fit.get('rms'))} {unit}, "
+        f"{fit.get('n_used', '?')} galaxies."
+    )
 
 
 def _outliers(sample: pd.DataFrame, fits: Sequence[Mapping]) -> list[list[int]]:
@@ -53,6 +66,7 @@ def _outliers(sample: pd.DataFrame, fits: Sequence[Mapping]) -> list[list[int]]:
 def relation_data(sample: pd.DataFrame, fits: Sequence[Mapping], best: Mapping[str, Mapping], settings: "Settings") -> dict[str, Any]:
     """Return axes, fits and published lines; ``best`` are the recommended fits by relation."""
     axes = relation_axes(sample, fits, settings)
+    corrected = {fit.get(axis) for fit in fits if fit.get("drift", "off") != "off" for axis in ("x", "y")}
     chosen = {fit_name(fit, "-") for fit in best.values()}
     listed = []
     for fit, outliers in zip(fits, _outliers(sample, fits), strict=True):
@@ -73,7 +87,7 @@ def relation_data(sample: pd.DataFrame, fits: Sequence[Mapping], best: Mapping[s
     ]  # fmt: skip
     start = next(iter(best.values()), fits[0])
     return {
-        "axes": {name: axis | {"label": axis_label(name)} for name, axis in axes.items()},
+        "axes": {name: axis | {"label": axis_label(name, name in corrected)} for name, axis in axes.items()},
         "magnitude": next((name for name in axes if name.startswith("abs_mag")), ""),
         "fits": listed,
         "literature": lines,
