@@ -20,7 +20,7 @@ _TRENDS = {
     "direct": "Trends along the relation", "residual": "Residuals of the relation: what the scatter goes with",
     "control": "Controls: what should show nothing",
 }  # fmt: skip
-_FIT = ("slope", "intercept", "intrinsic scatter", "rms")
+_FIT = ("slope", "intercept", "scatter", "rms")
 
 
 def _fit_cells(row: Mapping) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ def _shift(row: Mapping, key: str) -> str:
     if row.get(key) is None:
         return "–"
     sigmas = row.get(f"{key}_sigmas")
-    return number(row[key], 3, sign=True) + (f" ({number(sigmas, 1)} σ)" if sigmas is not None else "")
+    return number(row[key], 3, sign=True) + (f" ({abs(sigmas):.1f} σ)" if sigmas is not None else "")
 
 
 def _called(fit: Mapping) -> str:
@@ -72,8 +72,11 @@ def choice_listing(choices: Mapping | None) -> tuple[Listing, list[str]]:
         return Listing("", columns), []
     rows = choices.get("rows", [])
     cells = [
-        (str(r.get("section", "")), _choice_words(r), _count(r), *_fit_cells(r), _shift(r, "slope_shift"), _shift(r, "intercept_shift"))
-        for r in rows if not r.get("error")
+        (
+            str(row.get("section", "")), _choice_words(row), _count(row), *_fit_cells(row),
+            *(("–", "–") if row.get("section") == "baseline" else (_shift(row, "slope_shift"), _shift(row, "intercept_shift"))),
+        )
+        for row in rows if not row.get("error")
     ]  # fmt: skip
     said = [f"{_choice_words(row)}: {row.get('error') or row['note']}" for row in rows if row.get("error") or row.get("note")]
     caption = f"{_called(choices.get('baseline') or {})}; one choice changed at a time, shifts also in the first row's σ"

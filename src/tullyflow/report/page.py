@@ -174,7 +174,7 @@ def build_report(
             "total": counts[-1],
             "sections": [s for s in _SECTIONS if s[0] != "closure" or mock or closure],
             "relation_data": script_json(relation_data(sample, fits, best, settings)) if fits else None,
-            "relation_figure": next((p for _, p in shown if p.name in {fit_name(fit, "-") for fit in best.values()}), None),
+            "relation_figure": next((p for fit in best.values() for _, p in shown if p.name == fit_name(fit, "-")), None),
             "galaxy_data": script_json(galaxy_columns(sample, settings, sheets, has_page)),
             "scripts": _scripts(),
             "fits": fit_listing(fits),
