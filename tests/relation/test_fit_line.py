@@ -112,6 +112,13 @@ def test_outliers_of_a_table_without_names_are_its_rows_from_one(table, capsys):
     assert {1, 2, 3} <= set(found["outliers"]) and found["outliers_by"] == "row"
 
 
+def test_comments_on_top_a_hash_in_a_name_and_a_missing_name_are_no_hindrance(table, capsys):
+    changed(table, lambda t: t.__setitem__("galaxy", ["NGC #1", None, *t["galaxy"][2:]]))
+    table.write_text("# my galaxies\n# 2026\n" + table.read_text())
+    code, found, _ = asked(capsys, table, "--json")
+    assert code == 0 and found["n_used"] + found["n_outliers"] == N and {"NGC #1", 2, "G02"} <= set(found["outliers"])
+
+
 def test_upper_limits_are_taken_by_mnr_alone_and_need_no_error(table, capsys):
     def limit(t):
         t.loc[:2, "log_v"] += 0.9  # no outliers here

@@ -259,6 +259,35 @@ def test_without_errors_least_squares_fits_and_the_others_say_what_they_need(nam
         assert fit.scatter == pytest.approx(fit.rms)  # nothing else explains it
 
 
+@pytest.mark.parametrize("name", FITS)
+def test_no_unit_is_too_large_or_too_small(name):
+    x, y, x_err, y_err = simulate(np.random.default_rng(26), 60)
+    here, there = FITS[name]((x, y, x_err, y_err)), FITS[name]((1e12 * x, 1e-15 * y, 1e12 * x_err, 1e-15 * y_err), pivot=1e12 * PIVOT)
+    assert there.slope * 1e27 == pytest.approx(here.slope, abs=1e-3 * here.slope_err)
+    assert there.slope_err * 1e27 == pytest.approx(here.slope_err, rel=0.1 if name == "mnr" else 1e-3)
+    assert there.scatter * 1e15 == pytest.approx(here.scatter, rel=1e-3) and there.n_outliers == here.n_outliers
+
+
+@pytest.mark.parametrize("kind", [60, 90, "two"])
+def test_many_points_of_one_x_are_fitted_or_refused_in_one_sentence(kind):
+    refused = 0
+    for seed in range(4):
+        rng = np.random.default_rng([27, seed])
+        x = np.repeat([1.0, 2.0], 50) if kind == "two" else np.where(np.arange(100) < kind, 10.0, rng.normal(10, 1, 100))
+        data = (x, 0.3 * x + rng.normal(0, 0.1, 100), 0.05, 0.05)
+        for name in ("mnr", "ols"):
+            fit = ALL[name](data)
+            assert abs(fit.slope - 0.3) < 4 * fit.slope_err
+        try:
+            fit = lts(data)
+        except RelationError as err:
+            assert "too many of the 100 points share their x" in str(err)
+            refused += 1
+        else:
+            assert abs(fit.slope - 0.3) < 5 * fit.slope_err
+    assert refused > 0 or kind != 90
+
+
 def test_bisector_halves_the_angle_between_the_two_regressions_and_treats_x_and_y_alike():
     rng = np.random.default_rng(15)
     x = rng.normal(3, 1, 80)

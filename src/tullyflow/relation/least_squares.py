@@ -42,7 +42,7 @@ def fit_bisector(x, y, x_err, y_err, pivot: float) -> LineFit:
     squared pull of each on the line, which gives the covariance too.
     """
     points = check_points(x, y, x_err, y_err, errors_needed=False)
-    dx, dy = points.x - points.x.mean(), points.y - points.y.mean()
+    dx, dy = points.x_scale * (points.x - points.x.mean()), points.y_scale * (points.y - points.y.mean())
     sxx, sxy, syy = dx @ dx, dx @ dy, dy @ dy
     if abs(sxy) <= 1e-12 * np.sqrt(sxx * syy):
         raise RelationError(f"bisector: x and y of the {dx.size} points are not correlated; no line bisects their two regressions.")
@@ -51,7 +51,9 @@ def fit_bisector(x, y, x_err, y_err, pivot: float) -> LineFit:
     slope = (on_x * on_y - 1 + root) / (on_x + on_y)
     pull_x, pull_y = dx * (dy - on_x * dx) / sxx, dy * (dy - on_y * dx) / sxy  # of each point on the two slopes
     pull = slope / (on_x + on_y) / root * ((1 + on_y**2) * pull_x + (1 + on_x**2) * pull_y)
+    scaled = points.x_scale / points.y_scale
+    slope, pull = slope * scaled, pull * scaled
     intercept = points.y.mean() - slope * points.x.mean()
-    pulls = np.stack([pull, (dy - slope * dx) / dx.size - pull * points.x.mean()])
+    pulls = np.stack([pull, (points.y - slope * points.x - intercept) / dx.size - pull * points.x.mean()])
     used = np.ones(dx.size, dtype=bool)
     return finish_fit("bisector", points, slope, intercept, pulls @ pulls.T, *_scatter(points, slope, intercept), used, pivot)

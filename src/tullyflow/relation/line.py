@@ -44,7 +44,8 @@ class LineFit:
 class Points:
     """Checked points (point,): x and y relative to their medians, so that slope and intercept hardly correlate.
 
-    ``upper`` is True where y is an upper limit.
+    Both are in units of ``x_scale`` and ``y_scale``, powers of two near their spreads: no unit is too large or too small, and
+    nothing is rounded. ``upper`` is True where y is an upper limit.
     """
 
     x: np.ndarray
@@ -53,7 +54,14 @@ class Points:
     y_var: np.ndarray
     x_centre: float
     y_centre: float
+    x_scale: float
+    y_scale: float
     upper: np.ndarray
+
+
+def _scale(values: np.ndarray) -> float:
+    spread = float(np.std(values))
+    return float(2.0 ** np.round(np.log2(spread))) if 0 < spread < np.inf else 1.0
 
 
 def check_points(x, y, x_err, y_err, y_upper=None, *, errors_needed: bool = True) -> Points:
@@ -96,17 +104,20 @@ def check_points(x, y, x_err, y_err, y_upper=None, *, errors_needed: bool = True
     if np.ptp(x[~upper]) == 0:
         raise RelationError(f"fit: x is {x[~upper][0]:g} for all {measured} points; a line needs different x.")
     x_centre, y_centre = float(np.median(x)), float(np.median(y))
-    return Points(x - x_centre, y - y_centre, errors["x"] ** 2, errors["y"] ** 2, x_centre, y_centre, upper)
+    x_scale, y_scale = _scale(x), _scale(y)
+    x_var, y_var = (errors["x"] / x_scale) ** 2, (errors["y"] / y_scale) ** 2
+    return Points((x - x_centre) / x_scale, (y - y_centre) / y_scale, x_var, y_var, x_centre, y_centre, x_scale, y_scale, upper)
 
 
 def finish_fit(
     method: str, points: Points, slope: float, intercept: float, covariance: np.ndarray, scatter: float, scatter_err: float,
     used: np.ndarray, pivot: float,
 ) -> LineFit:  # fmt: skip
-    """Return the fit of the centred points as a `LineFit` about ``pivot``; ``covariance`` (2, 2) is of (slope, intercept)."""
-    residual = (points.y - slope * points.x - intercept)[used & ~points.upper]
+    """Return the fit of the scaled points as a `LineFit` about ``pivot``; ``covariance`` (2, 2) is of (slope, intercept)."""
+    residual = points.y_scale * (points.y - slope * points.x - intercept)[used & ~points.upper]
     shift = pivot - points.x_centre
-    jacobian = np.array([[1.0, 0.0], [shift, 1.0]])
+    slope, intercept = slope * points.y_scale / points.x_scale, intercept * points.y_scale
+    jacobian = np.array([[1.0, 0.0], [shift, 1.0]]) * [points.y_scale / points.x_scale, points.y_scale]
     covariance = jacobian @ covariance @ jacobian.T
     n_used = int(used.sum())
     return LineFit(
@@ -115,8 +126,8 @@ def finish_fit(
         intercept=float(intercept + points.y_centre + slope * shift),
         intercept_err=float(np.sqrt(covariance[1, 1])),
         covariance=covariance,
-        scatter=float(scatter),
-        scatter_err=float(scatter_err),
+        scatter=float(scatter * points.y_scale),
+        scatter_err=float(scatter_err * points.y_scale),
         rms=float(np.std(residual, ddof=2)),
         n_used=n_used,
         n_outliers=points.x.size - n_used,

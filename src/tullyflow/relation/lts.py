@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
+from tullyflow.errors import RelationError
 from tullyflow.relation.line import LineFit, Points, check_points, finish_fit
 
 __all__ = ["best_half", "draw_pairs", "fit_lts"]
@@ -37,14 +38,15 @@ class _Kept:
 
 def _residuals_sq(x, y, x_var, y_var, slope, intercept):
     """Squared normalised residuals and total variances, both (start, point); ``y_var`` includes the trial scatter."""
-    total = (slope**2)[:, None] * x_var
-    total += y_var
-    np.maximum(total, _TINY, out=total)
-    residual = slope[:, None] * x
-    residual += intercept[:, None]
-    residual -= y
-    residual *= residual
-    residual /= total
+    with np.errstate(invalid="ignore", over="ignore"):  # a start through points of one x has no slope, and is ranked last
+        total = (slope**2)[:, None] * x_var
+        total += y_var
+        np.maximum(total, _TINY, out=total)
+        residual = slope[:, None] * x
+        residual += intercept[:, None]
+        residual -= y
+        residual *= residual
+        residual /= total
     return residual, total
 
 
@@ -124,8 +126,16 @@ def best_half(points: Points, scatter: float, pairs: np.ndarray) -> tuple[float,
         if done:
             break
     r_sq, _ = _residuals_sq(*data, slope, intercept)
-    winner = int(np.nanargmin(np.partition(r_sq, h - 1, axis=1)[:, :h].sum(axis=1)))
-    return float(slope[winner]), float(intercept[winner]), _smallest(r_sq, h)[winner]
+    objective = np.partition(r_sq, h - 1, axis=1)[:, :h].sum(axis=1)
+    winner = int(np.argmin(np.where(np.isfinite(objective), objective, np.inf)))
+    used = _smallest(r_sq, h)[winner]
+    _check_line(points, used)
+    return float(slope[winner]), float(intercept[winner]), used
+
+
+def _check_line(points: Points, used: np.ndarray) -> None:
+    if used.sum() <= _PARAMETERS or np.ptp(points.x[used]) == 0:
+        raise RelationError(f"lts: too many of the {used.size} points share their x, those that fit best define no line; use mnr or ols.")
 
 
 def _clip_from_inside(points: Points, scatter: float, clip: float, pairs: np.ndarray) -> _Kept:
@@ -140,6 +150,7 @@ def _clip_from_inside(points: Points, scatter: float, clip: float, pairs: np.nda
         r_sq, _ = _residuals_sq(*data, b, a)
         signed = np.sqrt(r_sq[0]) * np.sign(b * points.x + a - points.y)
         used = np.abs(signed) <= clip * np.std(signed[used], ddof=_PARAMETERS)
+        _check_line(points, used)
         for _ in range(_MAX_STEPS):
             r_sq, total = _residuals_sq(*data, b, a)
             new = _step(products, points.x_var, r_sq, total, used[None], b)

@@ -10,6 +10,7 @@ y given x. The second term is the outliers': a share f of the points, offset by 
 least three times the robust rms. Where y is an upper limit, N(e; ...) is the normal's integral below it.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -17,7 +18,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_ndtr
 
-from tullyflow.relation.line import LineFit, Points, check_points, finish_fit
+from tullyflow.errors import RelationError
+from tullyflow.relation.line import MIN_POINTS, LineFit, Points, check_points, finish_fit
 from tullyflow.relation.lts import best_half, draw_pairs
 from tullyflow.relation.posterior import Start, sample_posterior
 
@@ -103,7 +105,9 @@ def _begin(points: Points, outliers: bool, rng: np.random.Generator) -> Start:
     n = points.x.size
     ols = np.polyfit(points.x, points.y, 1)
     rms = _GAUSSIAN_MAD * np.median(np.abs(points.y - np.polyval(ols, points.x)))
-    slope, intercept, _ = best_half(points, max(rms, 1e-6 * np.ptp(points.y) + 1e-12), draw_pairs(points.x, rng))
+    slope, intercept = ols
+    with suppress(RelationError):  # half of the points at one x
+        slope, intercept, _ = best_half(points, max(rms, 1e-6 * np.ptp(points.y) + 1e-12), draw_pairs(points.x, rng))
     rms = _GAUSSIAN_MAD * float(np.median(np.abs(points.y - intercept - slope * points.x)))
     rms = max(rms, np.sqrt(np.median(points.y_var)), 1e-9)
     noise = np.median(points.y_var + slope**2 * points.x_var)
@@ -179,4 +183,6 @@ def fit_mnr(x, y, x_err, y_err, pivot: float, outliers: bool = True, *, y_upper=
     covariance = sample_posterior(partial(_log_likelihood, _single(points)), best, start, rng).covariance()
     line, outlier = _log_parts(points, best[None])
     used = (line >= outlier)[0]
+    if used.sum() < MIN_POINTS:
+        raise RelationError(f"mnr: {int((~used).sum())} of {used.size} points would be outliers; look for some far off in x or y.")
     return finish_fit("mnr", points, best[0], best[1], covariance[:2, :2], best[2], np.sqrt(covariance[2, 2]), used, pivot)

@@ -74,7 +74,7 @@ def open_table(path: str | Path) -> OpenTable:
     units: dict[str, str] = {}
     try:
         if suffix in (".csv", ".tsv"):
-            frame = pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", comment="#", skipinitialspace=True)
+            frame = _read_text(path, "\t" if suffix == ".tsv" else ",")
         elif suffix == ".parquet":
             frame = pd.read_parquet(path)
         elif suffix in _ASTROPY:
@@ -92,6 +92,17 @@ def open_table(path: str | Path) -> OpenTable:
     if frame.empty:
         raise CatalogueError(f"{path}: the table has no rows.")
     return OpenTable(path, frame, units)
+
+
+def _read_text(path: Path, separator: str) -> pd.DataFrame:
+    """A table whose first lines may be comments; a # further down is a name's."""
+    with path.open(encoding="utf-8-sig") as lines:
+        comments = 0
+        for line in lines:
+            if not line.startswith("#"):
+                break
+            comments += 1
+    return pd.read_csv(path, sep=separator, skiprows=comments, skipinitialspace=True, encoding="utf-8-sig")
 
 
 def _column(table: OpenTable, name: str, option: str) -> pd.Series:
@@ -174,8 +185,9 @@ def take_points(table: OpenTable, columns: Columns) -> LinePoints:
     missing = {getattr(columns, name): int(np.isnan(column).sum()) for name, column in values.items() if np.isnan(column).any()}
     lower = {name.lower(): name for name in reversed(table.frame.columns)}
     named_by = next((lower[name] for name in _NAMES if name in lower), "row")
-    names = _text(table.frame[named_by]).to_numpy() if named_by != "row" else np.arange(1, upper.size + 1)
-    names = names[kept].tolist()
+    rows = pd.Series(np.arange(1, upper.size + 1), dtype=object)
+    names = rows if named_by == "row" else _text(table.frame[named_by].astype(object)).reset_index(drop=True)
+    names = names.where(names.notna(), rows)[kept].tolist()
     surveys = sorted({str(name) for name in _text(table.frame["survey"])[kept].dropna()}) if "survey" in table.frame.columns else []
     return LinePoints(
         **{name: column[kept] for name, column in values.items()}, upper=upper[kept], names=names, named_by=named_by, surveys=surveys,

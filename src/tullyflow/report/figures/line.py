@@ -25,7 +25,7 @@ _METHODS = {
 
 def _limits(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
-    open_by = 0.05 * (high - low) + min(float(np.median(errors)), 0.1 * (high - low))
+    open_by = 0.05 * (high - low) + min(float(np.median(errors)), 0.1 * (high - low)) or 1.0  # all the same
     return low - open_by, high + open_by
 
 
