@@ -67,7 +67,7 @@ def group_listing(groups: Mapping | None, chosen: Mapping | None) -> tuple[Listi
 
 def choice_listing(choices: Mapping | None) -> tuple[Listing, list[str]]:
     """List what the relation becomes when one choice at a time is changed, and what is to be known of a choice."""
-    columns = ("what is changed", "to", "galaxies", *_FIT, "slope shifts", "intercept shifts")
+    columns = ("changed", "to", "galaxies", *_FIT, "slope shifts", "intercept shifts")
     if not choices:
         return Listing("", columns), []
     rows = choices.get("rows", [])
