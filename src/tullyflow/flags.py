@@ -104,7 +104,7 @@ GALAXY = Registry(
     Flag(27, "DUPLICATE", "Another observation of this galaxy is used."),
     Flag(28, "MOCK", "A simulated galaxy.", excludes=False),
     Flag(29, "EDGE_ON", "The inclination is above relation.inclination_max."),
-    Flag(30, "UNCERTAIN_VELOCITY", "The error of the velocity is above relation.log_v_err_max."),
+    Flag(30, "UNCERTAIN_VELOCITY", "The error of V_max is above relation.log_v_err_max."),
     Flag(31, "SURVEY_LEFT_OUT", "The relation is made of other surveys' galaxies (relation.surveys)."),
     Flag(32, "OUTSIDE_TRAINING", "Beam or noise lie outside what the network was trained on (network.stream)."),
     Flag(33, "UNRESOLVED_TURNOVER", "The turnover radius is below half the beam: it is known to a third at best.", excludes=False),

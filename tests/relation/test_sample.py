@@ -97,6 +97,7 @@ def test_inferred_galaxy_without_a_velocity_or_error_is_out_and_says_why(column,
     sample = select(shard(["a", "b"], spoil), tmp_path)
     assert list(sample["used"]) == [True, False]
     assert sample["flag_names"][1] == "UNCERTAIN_VELOCITY"
+    assert "error of V_max" in sample["flag_sentences"][1]
 
 
 def test_missing_quality_bits_are_no_bits(shard, tmp_path):
