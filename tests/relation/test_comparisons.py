@@ -12,7 +12,8 @@ from tullyflow.flags import GALAXY
 from tullyflow.relation.choice_list import list_choices
 from tullyflow.relation.choices import vary_choices
 from tullyflow.relation.fit_tables import latex_table, tabulate_fits
-from tullyflow.relation.groups import CLASSES, fit_groups, morphology_class
+from tullyflow.relation.groups import CLASSES, _add_offsets, fit_groups, morphology_class
+from tullyflow.relation.methods import fit_by_method
 from tullyflow.relation.quality import merge_samples, select_sample
 from tullyflow.relation.reselect import select_again, undecided
 from tullyflow.relation.tully_fisher import fit_relation
@@ -21,6 +22,7 @@ from tullyflow.tables import SAMPLE, VELOCITIES, conform, write_table
 
 from .conftest import mock_sample, settings_with
 
+_LINE = ("slope", "slope_err", "intercept", "intercept_err")
 BASE = {"drift": "off", "log_mstar_err": 0.05, "methods": ["ols"], "velocities": ["v_max"]}
 
 
@@ -133,6 +135,17 @@ def test_choices_are_each_different_from_the_baseline_and_named_once(merged):
     assert len(keys) == len(set(keys)) and keys[0] == "baseline"
     assert "drift=off" not in keys and "log_mstar_err=0.05" not in keys and "inclination_min=30" not in keys
     assert {"velocity=v_22", "drift=evans", "method=mnr", "reconstruction=off", "inclination_min=45", "sersic_n_max=2.5"} <= set(keys)
+
+
+def test_photometric_axis_is_moved_to_where_it_takes_galaxies(merged):
+    sample, settings, _ = merged
+    sample = sample.assign(inclination_kind="photometric", pa_phot_deg=sample["pa_deg"] + np.resize([3.0, 12.0, -20.0, 50.0], 200))
+    before, kept = undecided(sample, settings), {}
+    for choice in list_choices(settings.relation, "v_max", "lts"):
+        if choice.key.startswith("delta_pa_phot_max="):
+            changed = settings.relation.model_copy(update=dict(choice.changes))
+            kept[choice.key.split("=")[1]] = int(select_again(before, changed)["used"].sum())
+    assert kept == {"off": 200, "15": 100, "10": 50}
 
 
 def test_each_choice_does_what_it_says(varied):
@@ -249,6 +262,23 @@ def test_groups_are_fitted_apart_at_one_pivot(merged):
     assert record["not_classified"] == {"ssfr": 0, "morphology": sum(k % 4 == 1 for k in [*range(100, 150), *range(192, 200)])}
     assert all("lack a gas mass" in row["error"] for row in record["rows"] if row["relation"] == "baryonic")
     assert len(Table.read(folder / "groups.ecsv")) == len(record["rows"])
+
+
+def test_sigmas_of_a_groups_offset_are_honest_where_all_scatter_alike_and_said_to_be_approximate(merged):
+    rng, pulls = np.random.default_rng(5), []
+    for _ in range(200):
+        x = rng.uniform(-1, 1, 90)
+        y = 0.26 * x + 0.05 * rng.standard_normal(90)
+        everybody, group = (
+            {name: getattr(fit_by_method("ols", u, v, 0.01 + 0 * u, 0.01 + 0 * u, 0.0, clip=3, rng=rng), name) for name in _LINE}
+            for u, v in ((x, y), (x[:30], y[:30]))
+        )
+        _add_offsets(group, everybody)
+        pulls += [group["slope_offset_sigmas"], group["intercept_offset_sigmas"]]
+    assert np.std([p for p in pulls if p is not None]) == pytest.approx(1, abs=0.12)
+    fit_groups(merged[2] / "sample.parquet", merged[1], merged[2] / "groups.json")
+    table = Table.read(merged[2] / "groups.ecsv")
+    assert all("approximate" in table[f"{name}_offset_sigmas"].description for name in ("slope", "intercept"))
 
 
 def test_group_of_few_galaxies_says_which_cut_took_them(merged):

@@ -25,7 +25,7 @@ _MOVED = {  # cut: its values, the first of which is no cut at all; the words of
     "inclination_max": ((90.0, 80.0), "no upper limit of the inclination", "inclination at most {:g} deg"),
     "sersic_n_max": ((None, 2.5), "any Sersic index", "Sersic index at most {:g}"),
     "delta_pa_max": ((None, 30.0), "any misalignment", "gas and stars aligned to {:g} deg"),
-    "delta_pa_phot_max": ((None, 30.0), "any photometric axis", "photometric axis within {:g} deg of the kinematic"),
+    "delta_pa_phot_max": ((None, 30.0, 15.0, 10.0), "any photometric axis", "photometric axis within {:g} deg of the kinematic"),
     "log_v_err_max": ((np.inf, 0.1, 0.05), "any error of log V", "error of log V at most {:g} dex"),
     "log_mstar_min": ((-np.inf, 9.0), "any mass", "log M* at least {:g}"),
 }

@@ -36,9 +36,9 @@ n_sample|i||galaxies of the group, used or not
     *FIT_COLUMNS,
     *columns_of("""
 slope_offset|f||slope less that of all galaxies
-slope_offset_sigmas|f||the same in sigmas, the group being a part of all
+slope_offset_sigmas|f||the same in sigmas, the group being a part of all; approximate: as if the scatter were the same in all groups
 intercept_offset|f||intercept less that of all galaxies, y's unit
-intercept_offset_sigmas|f||the same in sigmas
+intercept_offset_sigmas|f||the same in sigmas; approximate: as if the scatter were the same in all groups
 error|s||why there is no line
 """),
 )
@@ -111,7 +111,11 @@ def _classes(sample: pd.DataFrame) -> np.ndarray:
 
 
 def _add_offsets(row: dict, everybody: Mapping) -> None:
-    """How far a group's line is from that of all, of which it is a part: the variance of the difference is the difference of the two."""
+    """How far a group's line is from that of all, of which it is a part: the variance of the difference is the difference of the two.
+
+    Approximate: that holds where every group scatters alike about its line; a group of smaller scatter looks further in sigmas than it
+    is, or has none.
+    """
     for name in ("slope", "intercept"):
         if row.get(name) is None or everybody.get(name) is None:
             continue
