@@ -154,6 +154,15 @@ def test_scale_lengths_error_counts_where_the_radius_is_not_so_many_of_them():
     assert without[0] == without[1]  # R_e is then so many scale lengths too
 
 
+@pytest.mark.parametrize(("kind", "r_e", "counts"), [
+    ("photometric", 8.0, False), ("photometric", np.nan, True), ("photometric", 0.0, True), ("kinematic", 8.0, True),
+])  # fmt: skip
+def test_scale_length_has_the_networks_error_wherever_it_is_the_networks(kind, r_e, counts):
+    sure, unsure = (corrected(inclination_kind=kind, r_e_arcsec=r_e, r_scale_arcsec_err=err) for err in (0.0, 1.2))
+    assert (unsure["log_v_max_circ_err"] > 1.01 * sure["log_v_max_circ_err"]) == counts
+    assert unsure["v_max_circ_kms"] == sure["v_max_circ_kms"]
+
+
 def test_drift_makes_the_reverse_relation_flatter_and_higher_as_the_thesis_says():
     """Masses on a relation in circular velocity; rotation velocities are lower by the drift, most so at low mass."""
     mass = np.linspace(9.3, 11.2, 60)

@@ -92,12 +92,12 @@ def correct_velocities(sample: "pd.DataFrame", relation: "Relation") -> None:
     """Fill the ``_circ`` columns of a sample in place; without a correction they equal the rotation velocity.
 
     The factor takes the radius each velocity belongs to; V_max takes r_max as the thesis does. With ``drift_at: r_max``
-    only the velocity at r_max is corrected. The scale length is the one the velocities use; one from the catalogue's R_e has
-    no error, and at so many scale lengths the factor is known whatever their length. Where a velocity that is there cannot be
-    corrected the galaxy gets NO_DRIFT_CORRECTION.
+    only the velocity at r_max is corrected. The scale length is the one the velocities use; one from the catalogue's R_e (where the
+    inclination is photometric) has no error, the network's has its own, and at so many scale lengths the factor is known whatever
+    their length. Where a velocity that is there cannot be corrected the galaxy gets NO_DRIFT_CORRECTION.
     """
     r_scale, from_r_e = sample["r_scale_used_arcsec"], (sample["r_e_arcsec"] > 0).to_numpy()
-    scale_err = sample["r_scale_arcsec_err"].where(sample["inclination_kind"] != "photometric", 0.0).to_numpy()
+    scale_err = np.where(from_r_e & (sample["inclination_kind"] == "photometric"), 0.0, sample["r_scale_arcsec_err"])
     radii, chosen = drift_radii(sample), corrected_velocities(relation.drift, relation.drift_at)
     by_lengths = {"v_22": True, "v_80": True, "v_re": ~from_r_e}
     for velocity in VELOCITIES:
