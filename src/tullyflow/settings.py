@@ -131,7 +131,7 @@ class Things(_SurveyBase):
 
 class Local(_SurveyBase):
     releases: list[str] = Field(["user"], min_length=1, description=_RELEASES)
-    axis_ratio_err: float = Field(0.03, gt=0, description="error of the catalogue's axis ratios (photometric inclination)")
+    axis_ratio_err: float = Field(0.06, gt=0, description="error of the catalogue's axis ratios as a measure of the inclination: that of the measurement (some 0.03) and what arms, bars and discs that are not round add")
 
 
 class Ranges(_Section):
@@ -195,7 +195,7 @@ class Network(_Section):
 class Relation(_Section):
     relations: list[Literal["reverse", "forward", "r_band", "baryonic"]] = Field(["reverse", "forward", "r_band"], description="relations to fit; baryonic wants log_mgas")
     surveys: list[SurveyName] | None = Field(None, description="surveys whose galaxies make the relation; the others are shown and carry a flag; null = all")
-    velocities: list[Literal["v_max", "v_22", "v_re", "v_80", "v_rmax"]] = Field(["v_max", "v_22"], description="velocities to use")
+    velocities: list[Literal["v_max", "v_22", "v_re", "v_80", "v_rmax"]] = Field(["v_22", "v_max"], description="velocities to use; the first is the one the report leads with")
     methods: list[Literal["lts", "mnr", "ols", "bisector"]] = Field(["lts", "mnr"], description="fits to make")
     ssfr_split: float = Field(-11.0, description="log10 specific star formation rate (1/yr) between the classes of star-forming and quiescent galaxies, which are also fitted apart")
     pivot_log_mstar: float | None = Field(10.09, description="pivot of log M* (thesis); null = the sample's median")

@@ -5,7 +5,7 @@ a bar or a bad spaxel pulls no more than its sign. The covariance is the sandwic
 
     C = F^-1 (sum over blocks of g_b g_b^T) F^-1 B / (B - k),   g_b = sum over the pixels of block b of J^T W r,
 
-with blocks at least a beam wide: what the residuals really are, noise correlated by beam and resampling and the model's own mismatch
+with blocks wider than the beam: what the residuals really are, noise correlated by beam and resampling and the model's own mismatch
 on such scales included, enters the errors; no noise model does. Where there are priors, a block counts as one measurement:
 otherwise thousands of correlated pixels would outvote them.
 """
@@ -234,7 +234,7 @@ def fit_discs(
     steps : int
         The most evaluations of the model.
     block : Tensor, (galaxy,), or float
-        Width of the covariance's blocks, pixels: at least the beam.
+        Width of the covariance's blocks, pixels: 1.5 beams, or errors are too small where noise is correlated over a beam.
 
     A galaxy that does not converge comes back as far as it got, ``converged`` False. NaN stays in its galaxy.
     Raises `ModelError` for an unknown or missing name.

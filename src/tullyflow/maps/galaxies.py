@@ -38,7 +38,7 @@ _CORRUPTED = (  # what astropy and zlib raise on broken bytes
 )  # fmt: skip
 _BEAM = ("beam_major_arcsec", "beam_minor_arcsec", "beam_angle_deg")
 _LARGEST_SQUARE = 1e8  # km^2/s^2: what lies beyond is no dispersion but a mark for no value
-_AXIS_RATIO_ERR = 0.03  # of the surveys' catalogues; one's own has a setting
+_AXIS_RATIO_ERR = 0.06  # as a measure of the inclination: arms, bars and discs that are not round; one's own table has a setting
 
 
 @dataclass(frozen=True)

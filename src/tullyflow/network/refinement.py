@@ -20,7 +20,8 @@ __all__ = ["Refined", "refine_curves"]
 log = logging.getLogger("tullyflow")
 
 _PRIOR = {"r_turn": 1.0, "v_max_sini": 1.0, "centre_x": 1.0, "centre_y": 1.0}  # ln, about the network's answer; stamp pixels
-_NARROWEST_BLOCK = 4.0  # stamp pixels
+_BLOCK_BEAMS, _NARROWEST_BLOCK = 1.5, 4.0  # width of the covariance's blocks: in beams, and at least so many stamp pixels
+_FARTHEST_AXIS = 30.0  # deg from the axis of the map: beyond, the fit follows something that is not its rotation
 _CURVE_MISMATCH = 0.02  # of V, in ln: what rotation curves that are no arctan leave (benchmarks/refinement.py)
 _FARTHEST = 2.0  # ln: how far a sample may be from the fit, whose errors are those of a straight line
 
@@ -56,7 +57,7 @@ def refine_curves(stamps: Stamps, parameters: np.ndarray, network: Network, devi
     """Refine ``parameters`` (galaxy, 4), in deg, half-widths and km/s, on the stamps; see the module.
 
     Errors of the velocity have ``velocity_error_floor`` and ``mismatch_fraction`` of V sin i in quadrature, as in the reconstruction's
-    chi-squared. Blocks of the covariance are as wide as the beam. NaN parameters are not refined.
+    chi-squared. Blocks of the covariance are 1.5 beams wide. NaN parameters are not refined, nor discs that would turn by more than 30 deg.
     """
     if not len(stamps):
         return Refined(np.empty((0, 4)), np.empty((0, 4)), np.empty((0, 2, 2)), np.empty((0, 2, 2)), np.empty(0, bool))
@@ -65,11 +66,12 @@ def refine_curves(stamps: Stamps, parameters: np.ndarray, network: Network, devi
     error = (stamps.velocity_err.square() + network.velocity_error_floor**2 + mismatch).sqrt().to(stamps.velocity)
     data = DiscData(stamps.intensity, stamps.intensity_err, stamps.velocity, error, stamps.valid, stamps.beam if network.beam else None)
     placed = torch.cat([start, torch.zeros_like(start), torch.ones_like(start[:, :1])], dim=1)
-    fit = fit_discs(data, placed, prior=_PRIOR, nodes=network.quadrature_nodes, block=stamps.beam.clamp(min=_NARROWEST_BLOCK))
+    block = (_BLOCK_BEAMS * stamps.beam).clamp(min=_NARROWEST_BLOCK)
+    fit = fit_discs(data, placed, prior=_PRIOR, nodes=network.quadrature_nodes, block=block)
     covariance = fit.covariance[:, :2, :2].clone()
     covariance[:, 1, 1] += _CURVE_MISMATCH**2
     columns = (fit.parameters[:, :4], fit.parameters[:, 4:8], covariance, fit.by_held[:, :2])
-    known = fit.converged
+    known = fit.converged & (fit.parameters[:, 4].abs() < _FARTHEST_AXIS)
     columns = (torch.where(known.view(-1, *[1] * (c.ndim - 1)), c, torch.nan).cpu().numpy() for c in columns)
     refined = Refined(*columns, known.cpu().numpy())
     log.info("network: %d of %d rotation curves refined by least squares", refined.converged.sum(), len(stamps))

@@ -53,8 +53,9 @@ def alignment_unknown(sample: pd.DataFrame, relation: Relation) -> pd.Series:
 
 
 def photometry_off_axis(sample: pd.DataFrame, relation: Relation) -> pd.Series:
-    """Only where the velocities use the photometric inclination; axes are compared modulo 180 deg."""
-    apart = (sample["pa_deg"] - sample["pa_phot_deg"] + 90) % 180 - 90
+    """Only where the velocities use the photometric inclination; axes, where refined as the fit has them, are compared modulo 180 deg."""
+    axis = sample["pa_deg"] + sample["axis_offset_deg"].fillna(0.0)
+    apart = (axis - sample["pa_phot_deg"] + 90) % 180 - 90
     limit = np.inf if relation.delta_pa_phot_max is None else relation.delta_pa_phot_max
     return (apart.abs() > limit) & (sample["inclination_kind"] == "photometric")
 

@@ -29,7 +29,7 @@ def _top_of(view: GalaxyView, rings, inside: np.ndarray) -> float:
 
 def curve_svg(view: GalaxyView) -> Markup:
     """Return the curve as an SVG element that scales with its column; empty where there is neither a model nor a ring of data."""
-    rings = azimuthal_velocities(view.velocity, float(view.row.get("inclination_used_deg", np.nan)), view.scale_arcsec)
+    rings = azimuthal_velocities(view.velocity, float(view.row.get("inclination_used_deg", np.nan)), view.scale_arcsec, view.placing)
     if rings.empty and view.curve is None:
         return Markup()
     reach = view.half_width_arcsec

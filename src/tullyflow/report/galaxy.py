@@ -44,11 +44,19 @@ class GalaxyView:
         return self.velocity - self.model_velocity
 
     @property
+    def placing(self) -> tuple[float, ...]:
+        """Where the fit has the disc, as `azimuthal_velocities` takes it; zeros where the network's answer stands."""
+        names = ("axis_offset_deg", "centre_x_offset", "centre_y_offset", "v_sys_offset_kms")
+        return tuple(float(np.nan_to_num(self.row.get(name, 0.0))) for name in names)
+
+    @property
     def half_width_arcsec(self) -> float:
         return HALF_WIDTH * self.scale_arcsec
 
 
-def azimuthal_velocities(velocity: np.ndarray, inclination_deg: float, scale_arcsec: float, cone: float = 0.8) -> pd.DataFrame:
+def azimuthal_velocities(
+    velocity: np.ndarray, inclination_deg: float, scale_arcsec: float, placing: Sequence[float] = (0.0, 0.0, 0.0, 0.0), cone: float = 0.8
+) -> pd.DataFrame:
     """Deproject a velocity stamp into rotation velocities near the major axis, one row per ring and side.
 
     Parameters
@@ -57,6 +65,8 @@ def azimuthal_velocities(velocity: np.ndarray, inclination_deg: float, scale_arc
         km/s, receding side at +x, systemic removed; NaN pixels are left out.
     inclination_deg, scale_arcsec : float
         Inclination and size of a stamp pixel.
+    placing : four floats
+        Where a fit has the disc: axis (deg, counter-clockwise from +x), centre x and y (pixels from the middle), v_sys (km/s).
     cone : float
         Pixels whose in-plane azimuth has \\|cos\\| above this are used.
 
@@ -69,8 +79,12 @@ def azimuthal_velocities(velocity: np.ndarray, inclination_deg: float, scale_arc
     columns = ["side", "radius_arcsec", "velocity_kms", "velocity_kms_err"]
     if not 5.0 <= inclination_deg < 89.0:
         return pd.DataFrame(columns=columns)
+    axis, x0, y0, v_sys = placing
     offsets = np.arange(STAMP) - STAMP_CENTRE
-    x, y = np.meshgrid(offsets, offsets)
+    dx, dy = np.meshgrid(offsets - x0, offsets - y0)
+    cos, sin = np.cos(np.radians(axis)), np.sin(np.radians(axis))
+    x, y = cos * dx + sin * dy, cos * dy - sin * dx
+    velocity = velocity - v_sys
     radius = np.hypot(x, y / np.cos(np.radians(inclination_deg)))
     cosine = x / radius
     rotation = velocity / (np.sin(np.radians(inclination_deg)) * cosine)

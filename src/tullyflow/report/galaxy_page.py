@@ -58,6 +58,7 @@ def write_page(found: "FoundGalaxy", parameters: pd.DataFrame, files: "Files") -
             "height": height,
             "stamp": found.view is not None,
             "inferred": found.inferred,
+            "refined": found.inferred and found.row["curve_kind"] == "fit",
             "photometric": found.inferred and found.row["inclination_kind"] == "photometric",
             "calibration": _ORIGIN.get(found.network["calibration"], found.network["calibration"]),
             "origin": found.network["origin"],

@@ -171,7 +171,7 @@ def _network(row: Mapping) -> Section:
     if int(row["flags"]) & GALAXY.NOT_INFERRED or not _known(row, "v_max_sini_kms"):
         return Section("What the network said", ("Nothing: it saw no usable stamp of this galaxy.",))
     mode = {"blind": "never saw it in training", "combined": "was trained on it among others", "solo": "was trained on it alone"}
-    sentences = [f"The network {mode.get(str(row.get('mode')), 'inferred it')}; errors are calibrated 1 sigma."]
+    sentences = [f"The network {mode.get(str(row.get('mode')), 'inferred it')}; its errors are calibrated 1 sigma."]
     photometric = row.get("inclination_kind") == "photometric"
     used = _pair(row, "inclination_used_deg", "inclination_used_err_deg", 1, "deg")
     kind = "photometric, by the axis ratio" if photometric else "the network's own"
@@ -179,7 +179,7 @@ def _network(row: Mapping) -> Section:
     sentences.append(f"The velocities use an inclination of {used} ({kind}) and a scale length of {length} arcsec.")
     if row.get("curve_kind") == "fit":
         own = f"{number(row.get('r_turn_network_arcsec'), 2)} arcsec and {number(row.get('v_max_sini_network_kms'), 1)} km/s"
-        sentences.append(f"Turnover radius and V_max sin i are refined by least squares on the map; the network alone said {own}.")
+        sentences.append(f"Turnover radius and V_max sin i are refined by least squares on the map; the network alone said {own}. Their errors are the fit's.")
     if _known(row, "reconstruction_velocity_kms"):
         line = f"The disc model leaves {number(row['reconstruction_velocity_kms'], 1)} km/s rms of the velocity field unexplained"
         if _known(row, "reconstruction"):

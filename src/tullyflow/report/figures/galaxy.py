@@ -62,7 +62,7 @@ def _centred(limit: float) -> dict:
 def _draw_curve(axes: Axes, view: GalaxyView) -> None:
     """Draw the model's rotation curve with its band, and the rotation velocities of pixels near the major axis."""
     inclination = float(view.row.get("inclination_used_deg", np.nan))
-    rings = azimuthal_velocities(view.velocity, inclination, view.scale_arcsec)
+    rings = azimuthal_velocities(view.velocity, inclination, view.scale_arcsec, view.placing)
     for side, colour, fill in (("receding", OKABE_ITO["vermilion"], OKABE_ITO["vermilion"]), ("approaching", OKABE_ITO["blue"], "white")):
         rows = rings[rings["side"] == side]
         axes.errorbar(
