@@ -196,7 +196,7 @@ class Relation(_Section):
     relations: list[Literal["reverse", "forward", "r_band", "baryonic"]] = Field(["reverse", "forward", "r_band"], description="relations to fit; baryonic wants log_mgas")
     surveys: list[SurveyName] | None = Field(None, description="surveys whose galaxies make the relation; the others are shown and carry a flag; null = all")
     velocities: list[Literal["v_max", "v_22", "v_re", "v_80", "v_rmax"]] = Field(["v_22", "v_max"], description="velocities to use; the first is the one the report leads with")
-    methods: list[Literal["lts", "mnr", "ols", "bisector"]] = Field(["lts", "mnr"], description="fits to make")
+    methods: list[Literal["lts", "mnr", "ols", "bisector"]] = Field(["mnr", "lts"], description="fits to make")
     ssfr_split: float = Field(-11.0, description="log10 specific star formation rate (1/yr) between the classes of star-forming and quiescent galaxies, which are also fitted apart")
     pivot_log_mstar: float | None = Field(10.09, description="pivot of log M* (thesis); null = the sample's median")
     pivot_log_v: float | None = Field(2.256, description="pivot of log V (thesis); null = the sample's median")
