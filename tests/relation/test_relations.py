@@ -218,6 +218,16 @@ def test_offsets_name_what_was_done_differently(fit, name, unlike):
     assert (row.unlike, row.like_with_like) == (unlike, not unlike)
 
 
+def test_a_forward_fit_is_unlike_reverse_fits_turned_round():
+    line = {"relation": "forward", "slope": 3.0, "slope_err": 0.1, "intercept": 10.0, "intercept_err": 0.01, "pivot": 2.256, "imf": "own"}
+    rows = {row.name: row for row in offsets(line | {"velocity": "v_max", "drift": "evans"})}
+    assert rows["Dawson thesis"].like_with_like and not rows["Dawson thesis, inverted"].like_with_like
+    assert rows["Dawson thesis, inverted"].unlike == ("an inverted reverse fit",)
+    rows = {row.name: row for row in offsets(line | {"velocity": "v_22", "drift": "off", "imf": "chabrier"})}
+    assert not any(row.like_with_like for row in rows.values())
+    assert rows["Bloom+2017, inverted"].unlike == ("an inverted reverse fit",)
+
+
 def close(folder, paths, **settings):
     relation_settings = {"drift": "off", "log_mstar_err": 0.01} | settings
     check_closure(folder / "sample.parquet", folder / "truth.parquet", paths, settings_with(**relation_settings), folder / "closure.json")

@@ -14,6 +14,7 @@ from tullyflow.report.columns import encode, galaxy_columns, relation_axes, scri
 from tullyflow.report.comparisons import calibration_listing, choice_listing, group_listing, trend_listings
 from tullyflow.report.curve import round_ticks
 from tullyflow.report.panels import LEVELS, MASKED, colour_index, palette, shrink, velocity_limits
+from tullyflow.report.sections import comparison_listing
 from tullyflow.report.sprites import ACROSS, SIDE, write_sheets
 from tullyflow.report.summary import recommended
 from tullyflow.tables import SAMPLE, read_table, write_table
@@ -76,6 +77,16 @@ def test_colours_are_symmetric_and_what_is_missing_is_grey():
     assert palette()[3 * (LEVELS // 2) : 3 * (LEVELS // 2) + 3] >= bytes([240, 240, 240]), "zero is white"
     velocities = np.stack([np.full((4, 4), 133.0), np.full((4, 4), np.nan), np.full((4, 4), 3.0)])
     assert velocity_limits(velocities).tolist() == [140.0, 20.0, 20.0]
+
+
+def test_published_lines_say_all_they_did_differently():
+    line = {"slope": 3.0, "slope_err": 0.1, "intercept": 10.0, "intercept_err": 0.01, "method": "lts"}
+    fit = line | {"relation": "forward", "pivot": 2.256, "velocity": "v_max", "drift": "off", "imf": "salpeter", "h": 0.7}
+    last = {row[0]: row[-1] for row in comparison_listing([fit]).rows}
+    assert last["Dawson thesis"] == "drift evans; IMF mixed"
+    assert last["Reyes+2011, inverted"] == "an inverted reverse fit; velocity v_80; IMF Kroupa"
+    same = fit | {"drift": "evans", "imf": "own"}
+    assert {row[0]: row[-1] for row in comparison_listing([same]).rows}["Dawson thesis"] == "nothing known"
 
 
 HARMFUL = ("../../etc/passwd", ".hidden", "a/b", "con", "NUL.fits", "x" * 200, "", " ", "é", "a\x00b", "<b>", "..", "a.")

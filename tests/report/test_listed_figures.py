@@ -203,6 +203,10 @@ def test_the_literature_is_filled_where_it_is_like_with_like(drawn):
     reverse = table[table["relation"] == "reverse"]
     drawn_like = [float(line.get_xdata()[0]) for line in filled if len(line.get_xdata()) == 1]
     np.testing.assert_allclose(sorted(drawn_like), sorted(reverse.loc[reverse["like_with_like"], "slope_difference"]))
+    assert ((table["unlike"] == "") == table["like_with_like"]).all()
+    assert table.loc[table["published"].str.endswith(", inverted"), "unlike"].str.contains("an inverted reverse fit").all()
+    assert "direction of the regression" in find_figure("literature", SETTINGS).caption
+    assert "regression or masses" in _texts(figure)
 
 
 def test_bars_of_the_cut_flow_are_its_numbers(drawn, full):

@@ -68,10 +68,10 @@ def comparison_listing(fits: Sequence[Mapping]) -> Listing:
             line = lines[offset.name]
             differences = (f"{number(sigmas, 1, sign=True)} σ" for sigmas in (offset.slope_sigmas, offset.intercept_sigmas))
             theirs = (plus_minus(line["slope"], line["slope_err"]), plus_minus(line["intercept"], line["intercept_err"]))
-            alike = "as ours" if offset.like_with_like else f"{line['velocity']}; drift: {line['drift']}"
+            alike = "; ".join(offset.unlike) or "nothing known"
             rows.append((line["name"], fit["relation"].replace("_", " "), line["n"], *theirs, *differences, alike))
     ours = "; ".join(dict.fromkeys(f"{fit.get('velocity')} by {fit.get('method')}" for fit in fits if is_fit(fit)))
-    columns = ("published", "relation", "galaxies", "slope", "intercept", "slope differs", "intercept differs", "their velocity")
+    columns = ("published", "relation", "galaxies", "slope", "intercept", "slope differs", "intercept differs", "done differently")
     return Listing(f"Published lines; differences are ours ({ours}) minus theirs", columns, rows, frozenset({1, 7}))
 
 

@@ -65,7 +65,8 @@ FIGURES = (
     Entry(
         "forward", "4.3", "Forward relation and literature",
         "Mass from velocity: the fit to use where only the velocity is known. A selection in mass bends this fit more than the reverse "
-        "one. Published lines marked 'inverted' are reverse fits turned round.",
+        "one. Published lines marked 'inverted' are reverse fits turned round: another regression, steeper by its scatter; compare those "
+        "in the reverse relation.",
         ("forward",),
     ),
     Entry(
@@ -124,8 +125,9 @@ FIGURES = (
     ),
     Entry(
         "literature", "", "This work less the literature",
-        "Slope and intercept of every fit less each published line's, with combined 1σ. Filled: the same velocity and the same treatment "
-        "of the drift; open: unlike, for orientation only.",
+        "Slope and intercept of every fit less each published line's, with combined 1σ. Filled: the same velocity, treatment of the drift, "
+        "direction of the regression, and IMF and h of the masses, as far as the paper says; open: unlike in one of them, for orientation "
+        "only. The CSV names what is unlike.",
         ("all",),
     ),
     Entry(

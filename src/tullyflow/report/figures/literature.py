@@ -19,7 +19,7 @@ _COLOURS = ("blue", "vermilion", "green", "orange", "purple")
 _MARKERS = {"lts": "o", "mnr": "s", "ols": "D", "bisector": "^"}
 _COLUMNS = (
     "relation", "velocity", "method", "published", "slope_difference", "slope_err", "intercept_difference", "intercept_err",
-    "like_with_like",
+    "like_with_like", "unlike",
 )  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def offset_table(fits: Sequence[Mapping]) -> pd.DataFrame:
         (
             fit["relation"], fit["velocity"], fit["method"], offset.name, offset.slope_difference,
             _sigma(offset.slope_difference, offset.slope_sigmas), offset.intercept_difference,
-            _sigma(offset.intercept_difference, offset.intercept_sigmas), offset.like_with_like,
+            _sigma(offset.intercept_difference, offset.intercept_sigmas), offset.like_with_like, "; ".join(offset.unlike),
         )
         for fit in fits if is_line(fit)
         for offset in offsets(fit)
@@ -51,15 +51,15 @@ def _key(table: pd.DataFrame) -> list[Line2D]:
         ),
         *(Line2D([], [], marker=_MARKERS.get(name, "v"), color=FIT, label=METHOD_WORDS.get(name, name), **dot) for name in methods),
         Line2D([], [], marker="o", color=FIT, label="like with like", **dot),
-        Line2D([], [], marker="o", color=FIT, markerfacecolor="white", label="another velocity or drift", **dot),
+        Line2D([], [], marker="o", color=FIT, markerfacecolor="white", label="unlike in velocity, drift, regression or masses", **dot),
     ]
 
 
 def plot_offsets(table: pd.DataFrame) -> Figure:
     """Draw the differences, a row of panels per relation: slopes left, intercepts (at the published pivot) right.
 
-    ``table`` is what `offset_table` returns. Colour is the velocity, shape the method; filled where velocity and drift are the
-    published line's own, open where they are not.
+    ``table`` is what `offset_table` returns. Colour is the velocity, shape the method; filled where velocity, drift, direction of the
+    regression, and IMF and h of the masses are the published line's own as far as it says, open where one of them is not.
     """
     relations = [str(name) for name in table["relation"].unique()]
     with house_style():
