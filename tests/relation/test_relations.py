@@ -88,6 +88,22 @@ def test_corrected_velocity_is_fitted_unless_the_drift_is_off(mock, tmp_path):
     assert (off["drift"], on["drift"], on["y"]) == ("off", "evans", "log10(v_max_circ_kms)")
 
 
+@pytest.mark.parametrize(("share", "drift"), [(0.1, "off"), (0.45, "off"), (0.5, "evans"), (0.9, "evans")])
+def test_drift_is_named_only_where_half_of_the_velocities_were_corrected(share, drift, mock, tmp_path):
+    sample, _, rewrite = mock
+    sample.loc[[118, 119], "log_v_max_circ_err"] = np.nan
+    n = round(share * 118)  # the last two lack an error and do not count
+    moved = (np.arange(120) < n) | (np.arange(120) >= 118)
+    rewrite(sample.assign(v_max_circ_kms=np.where(moved, 1.1, 1.0) * sample["v_max_kms"]))
+    record = fit(tmp_path, drift="evans")
+    assert (record["drift"], record["n_corrected"], record["n_missing"]) == (drift, n, 2)
+    thesis = next(row for row in offsets(record) if row.name == "Dawson thesis")
+    bloom = next(row for row in offsets(record) if row.name == "Bloom+2017")
+    said = f"(ours: {n} of 118 corrected)"
+    assert (f"drift evans {said}" in thesis.unlike, f"drift off {said}" in bloom.unlike) == (drift == "off", drift == "evans")
+    assert fit(tmp_path)["n_corrected"] == 0
+
+
 def test_mass_without_an_error_gets_that_of_the_settings_and_zero_is_allowed(mock, tmp_path):
     sample, _, rewrite = mock
     sample.loc[:5, "log_mstar_err"] = 0.05

@@ -202,7 +202,8 @@ def check_closure(
             continue
         rows += found
         control += shuffled
-        note = "" if fit.get("drift") == "off" else "Corrected for asymmetric drift; the mock puts in rotation velocities."
+        as_put_in = fit.get("drift") == "off" and not fit.get("n_corrected")
+        note = "" if as_put_in else "Corrected for asymmetric drift; the mock puts in rotation velocities."
         fits.append(name | _judge(found, shuffled) | {"note": note})
     used, hard_cases = joined[joined["used"]], _hard_cases(joined)
     kind = "" if settings.relation.drift == "off" else "_circ"

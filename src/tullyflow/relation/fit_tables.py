@@ -25,7 +25,7 @@ _WHICH = columns_of("""
 relation|s||reverse (log V on log M*), forward, r_band or baryonic (log V on the log of stars and gas)
 velocity|s||which velocity
 method|s||which fit
-drift|s||asymmetric drift: evans, isotropic or off
+drift|s||asymmetric drift of at least half the velocities: evans, isotropic or off
 """)
 FIT_COLUMNS = columns_of("""
 n_used|i||galaxies in the line
@@ -40,6 +40,7 @@ scatter_err|f||its 1 sigma
 rms|f||observed scatter of the galaxies in the line, y's unit
 """)
 _LAST = columns_of("""
+n_corrected|i||galaxies with x, y and errors whose velocity was corrected for drift
 n_missing|i||used galaxies that lack x, y or an error
 x|s||what x is
 x_unit|s||its unit

@@ -27,7 +27,8 @@ _COLUMNS = (
 relation|s||which relation
 velocity|s||which velocity
 method|s||which fit
-drift|s||asymmetric drift: evans, isotropic or off
+drift|s||asymmetric drift of at least half the velocities: evans, isotropic or off
+n_corrected|i||galaxies whose velocity was corrected for drift
 kind|s||all, survey, ssfr or morphology
 group|s||name of the group
 words|s||what it is
@@ -42,7 +43,7 @@ intercept_offset_sigmas|f||the same in sigmas; approximate: as if the scatter we
 error|s||why there is no line
 """),
 )
-_KEPT = ("relation", "velocity", "method", "drift", "n_missing", "error", *(c.name for c in FIT_COLUMNS))
+_KEPT = ("relation", "velocity", "method", "drift", "n_corrected", "n_missing", "error", *(c.name for c in FIT_COLUMNS))
 
 
 @dataclass(frozen=True)

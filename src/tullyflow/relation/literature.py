@@ -68,7 +68,8 @@ def _unlike(line: Mapping, fit: Mapping) -> tuple[str, ...]:
     if line["velocity"] != fit.get("velocity"):
         found.append(f"velocity {line['velocity']}")
     if line["drift"] != fit.get("drift"):
-        found.append(f"drift {line['drift']}")
+        n, of = fit.get("n_corrected") or 0, fit.get("n_used", 0) + fit.get("n_outliers", 0)
+        found.append(f"drift {line['drift']}{f' (ours: {n} of {of} corrected)' if 0 < n < of else ''}")
     imf = {"own": "mixed"}.get(str(fit.get("imf")), fit.get("imf"))
     if imf and line["imf"] and line["imf"].lower() != str(imf).lower():
         found.append(f"IMF {line['imf']}")

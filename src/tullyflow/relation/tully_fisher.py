@@ -32,7 +32,8 @@ RELATIONS: tuple[RelationName, ...] = get_args(RelationName)
 class RelationPoints:
     """What a relation is fitted to; arrays (galaxy,). ``x_name``, ``y_name`` say what was taken the logarithm of.
 
-    ``rows`` are the index labels of the sample, ``n_missing`` the used galaxies without a finite x, y or velocity error.
+    ``rows`` are the index labels of the sample, ``n_missing`` the used galaxies without a finite x, y or velocity error. Of these points
+    ``n_corrected`` carry a drift correction; ``drift`` is its kind where they are half of the points or more, else off.
     """
 
     rows: np.ndarray
@@ -44,11 +45,12 @@ class RelationPoints:
     y_name: str
     pivot: float
     drift: str
+    n_corrected: int
     n_missing: int
 
 
-def log_velocity(sample: pd.DataFrame, velocity: str, relation: Relation) -> tuple[np.ndarray, np.ndarray, str, str]:
-    """Return log10 of a velocity of the sample (km/s), its 1 sigma (dex), its name, and the drift correction it carries.
+def log_velocity(sample: pd.DataFrame, velocity: str, relation: Relation) -> tuple[np.ndarray, np.ndarray, str, np.ndarray]:
+    """Return log10 of a velocity of the sample (km/s), its 1 sigma (dex), its name, and whose was corrected for drift.
 
     Arrays (galaxy,); NaN where the velocity is missing or not positive.
     """
@@ -57,7 +59,7 @@ def log_velocity(sample: pd.DataFrame, velocity: str, relation: Relation) -> tup
     log_v = np.log10(v, out=np.full(v.shape, np.nan), where=v > 0)
     differs = np.nan_to_num(v) != np.nan_to_num(sample[f"{velocity}_kms"].to_numpy(dtype=float))
     log_v_err = sample[f"log_{velocity}{kind}_err"].to_numpy(dtype=float)
-    return log_v, log_v_err, f"log10({velocity}{kind}_kms)", relation.drift if differs.any() else "off"
+    return log_v, log_v_err, f"log10({velocity}{kind}_kms)", differs
 
 
 def _baryonic_mass(sample: pd.DataFrame, log_mstar: np.ndarray, log_mstar_err: np.ndarray, gas_err: float) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +84,7 @@ def relation_points(sample: pd.DataFrame, relation: RelationName, velocity: str,
     if velocity not in VELOCITIES:
         raise RelationError(f"relation: unknown velocity {velocity!r}; known: {', '.join(VELOCITIES)}.")
     chosen = sample[sample["used"]]
-    log_v, log_v_err, v_name, drift = log_velocity(chosen, velocity, cuts)
+    log_v, log_v_err, v_name, corrected = log_velocity(chosen, velocity, cuts)
     mass = chosen["log_mstar"].to_numpy(dtype=float)
     mass_err = chosen["log_mstar_err"].to_numpy(dtype=float)
     assumed_err = max(cuts.log_mstar_err, _NO_ERR)
@@ -105,8 +107,9 @@ def relation_points(sample: pd.DataFrame, relation: RelationName, velocity: str,
     x, y, x_err, y_err = (values[known] for values in (x, y, x_err, y_err))
     if pivot is None:
         pivot = float(np.median(x)) if x.size else float("nan")
-    rows = chosen.index.to_numpy()[known]
-    return RelationPoints(rows, x, y, x_err, y_err, x_name, y_name, float(pivot), drift, int((~known).sum()))
+    rows, n_corrected = chosen.index.to_numpy()[known], int(corrected[known].sum())
+    drift = cuts.drift if n_corrected and 2 * n_corrected >= x.size else "off"
+    return RelationPoints(rows, x, y, x_err, y_err, x_name, y_name, float(pivot), drift, n_corrected, int((~known).sum()))
 
 
 def fit_line(points: RelationPoints, method: Method, settings: Settings) -> LineFit:
@@ -131,8 +134,8 @@ def fit_record(
     points = points if pivot is None else replace(points, pivot=float(pivot))
     record = {
         "relation": relation, "method": method, "velocity": velocity, "drift": points.drift, "x": points.x_name, "y": points.y_name,
-        "pivot": points.pivot, "n_missing": points.n_missing, "surveys": sorted(sample.loc[points.rows, "survey"].unique()),
-        "imf": settings.cosmology.imf, "h": settings.cosmology.h,
+        "pivot": points.pivot, "n_corrected": points.n_corrected, "n_missing": points.n_missing,
+        "surveys": sorted(sample.loc[points.rows, "survey"].unique()), "imf": settings.cosmology.imf, "h": settings.cosmology.h,
     }  # fmt: skip
     try:
         fit = fit_line(points, method, settings)
@@ -157,8 +160,8 @@ def fit_relation(
     """Fit one relation to the used galaxies of the merged sample (of one survey where given) and write it as JSON.
 
     The file holds relation, method, x, y, velocity, drift, pivot, slope, intercept and scatter with errors, their
-    covariance, rms, n_used, n_outliers, n_missing, surveys, imf and h of the masses, and the outliers' names. Where no line can
-    be fitted it holds ``error``, what is wrong and which cuts took the galaxies, and the number there were: the report is still made.
+    covariance, rms, n_used, n_outliers, n_missing, surveys, imf and h of the masses, and the outliers' names. ``drift`` is off unless
+    half of the velocities were corrected; ``n_corrected`` says how many were. Where no line can be fitted it holds ``error``, what is wrong and which cuts took the galaxies, and the number there were: the report is still made.
 
     Raises `CatalogueError` for an unreadable sample, `RelationError` for an unknown relation, velocity or method.
     """
