@@ -161,7 +161,8 @@ def fit_relation(
 
     The file holds relation, method, x, y, velocity, drift, pivot, slope, intercept and scatter with errors, their
     covariance, rms, n_used, n_outliers, n_missing, surveys, imf and h of the masses, and the outliers' names. ``drift`` is off unless
-    half of the velocities were corrected; ``n_corrected`` says how many were. Where no line can be fitted it holds ``error``, what is wrong and which cuts took the galaxies, and the number there were: the report is still made.
+    half of the velocities were corrected; ``n_corrected`` says how many were. Where no line can be fitted it holds ``error``, what is
+    wrong and which cuts took the galaxies, and the number there were: the report is still made.
 
     Raises `CatalogueError` for an unreadable sample, `RelationError` for an unknown relation, velocity or method.
     """
