@@ -218,6 +218,9 @@ def _add_fit_line(commands) -> None:
     add("--xerr", default="", metavar="COL|NUMBER", help="1 sigma of x: a column, or one number for all")
     add("--yerr", default="", metavar="COL|NUMBER", help="1 sigma of y: a column, or one number for all")
     add("--upper", default="", metavar="COL", help="column that is true where y is an upper limit (mnr alone takes them)")
+    for axis in "xy":
+        add(f"--{axis}-range", type=float, nargs=2, metavar=("LOW", "HIGH"), default=(-math.inf, math.inf),
+            help=f"the sample was selected by its measured {axis}, within these limits (inf: none); mnr alone accounts for it")  # fmt: skip
     add("--method", default="lts", choices=("lts", "mnr", "ols", "bisector"),
         help="least trimmed squares (default), marginalised normal regression, ordinary least squares, or the bisector: the last two for "
              "comparison, since they know neither errors nor outliers")  # fmt: skip
@@ -234,9 +237,9 @@ def _fit_line(args) -> None:
 
     if args.plot is not None:
         _check_file(args.plot)
-    found = fit_table(
-        open_table(args.table), Columns(args.x, args.y, args.xerr, args.yerr, args.upper), args.method, args.pivot, args.clip, args.seed
-    )
+    columns = Columns(args.x, args.y, args.xerr, args.yerr, args.upper)
+    ranges = tuple(args.x_range), tuple(args.y_range)
+    found = fit_table(open_table(args.table), columns, args.method, args.pivot, args.clip, args.seed, *ranges)
     if args.plot is not None:
         from tullyflow.report.figures.line import plot_line
         from tullyflow.report.figures.style import save_picture

@@ -134,6 +134,13 @@ def test_upper_limits_are_taken_by_mnr_alone_and_need_no_error(table, capsys):
     assert "'G00' in rows 1, 2, 3, 4, 5 and 55 more is neither true nor false" in said(capsys, table, "--upper", "galaxy")
 
 
+def test_a_selection_is_taken_by_mnr_alone_and_holds_for_every_row(table, capsys):
+    code, found, _ = asked(capsys, table, "--json", "--method", "mnr", "--y-range", "0", "inf")
+    assert code == 0 and found["slope"] == pytest.approx(0.3, abs=4 * found["slope_err"])
+    assert "lts cannot take a selection" in said(capsys, table, "--x-range", "8", "12")
+    assert "outside the range of x" in said(capsys, table, "--method", "mnr", "--x-range", "10", "inf")
+
+
 @pytest.mark.parametrize("kind", [".png", ".pdf"])
 def test_plot_is_drawn_of_every_kind_of_point(kind, table, tmp_path, capsys):
     changed(table, lambda t: t.__setitem__("up", t.index == 30))

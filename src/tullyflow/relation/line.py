@@ -6,9 +6,10 @@ import numpy as np
 
 from tullyflow.errors import RelationError
 
-__all__ = ["MIN_POINTS", "LineFit", "Points", "check_points", "finish_fit"]
+__all__ = ["EVERYWHERE", "MIN_POINTS", "LineFit", "Points", "check_points", "finish_fit"]
 
 MIN_POINTS = 10
+EVERYWHERE = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Points:
     """Checked points (point,): x and y relative to their medians, so that slope and intercept hardly correlate.
 
     Both are in units of ``x_scale`` and ``y_scale``, powers of two near their spreads: no unit is too large or too small, and
-    nothing is rounded. ``upper`` is True where y is an upper limit.
+    nothing is rounded. ``upper`` is True where y is an upper limit. Only points whose measured x lies in ``x_range``, and y in
+    ``y_range``, could be in the sample.
     """
 
     x: np.ndarray
@@ -57,6 +59,8 @@ class Points:
     x_scale: float
     y_scale: float
     upper: np.ndarray
+    x_range: tuple[float, float] = EVERYWHERE
+    y_range: tuple[float, float] = EVERYWHERE
 
 
 def _scale(values: np.ndarray) -> float:

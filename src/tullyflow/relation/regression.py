@@ -7,7 +7,8 @@ in both coordinates is biased. Per point, with e = y - a - b (mu + k (x - mu)) a
 
 which is the bivariate normal of covariance [[w^2 + sx^2, b w^2], [b w^2, b^2 w^2 + sy^2 + s^2]], split into x and
 y given x. The second term is the outliers': a share f of the points, offset by d from the line, with a scatter t of at
-least three times the robust rms. Where y is an upper limit, N(e; ...) is the normal's integral below it.
+least three times the robust rms. Where y is an upper limit, N(e; ...) is the normal's integral below it. Where the sample was
+selected by measured x or y, L is divided by the chance of being selected.
 """
 
 from contextlib import suppress
@@ -16,10 +17,10 @@ from functools import partial
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, ndtr
 
 from tullyflow.errors import RelationError
-from tullyflow.relation.line import MIN_POINTS, LineFit, Points, check_points, finish_fit
+from tullyflow.relation.line import EVERYWHERE, MIN_POINTS, LineFit, Points, check_points, finish_fit
 from tullyflow.relation.lts import best_half, draw_pairs
 from tullyflow.relation.posterior import Start, sample_posterior
 
@@ -59,6 +60,7 @@ def _log_parts(points: Points, theta: np.ndarray) -> tuple[np.ndarray, np.ndarra
             density[:, points.upper] = log_ndtr(deviation[:, points.upper] / np.sqrt(total[:, points.upper]))
         return density
 
+    log_x = log_x - _log_chance(points, theta)
     line = log_x + normal(residual, theta[:, 2, None])
     if theta.shape[1] == 5:
         return line, np.full(line.shape, -np.inf)
@@ -79,7 +81,7 @@ def _log_likelihood_of_some(points: Points, theta: np.ndarray) -> np.ndarray:
     x_total, chi_x, residual, variance = _pieces(points, theta)
     total = np.maximum(variance + theta[:, 2, None] ** 2, _TINY)
     chi = residual**2 / total
-    constant = points.x.size * np.log(2 * np.pi)
+    constant = points.x.size * np.log(2 * np.pi) + _log_chance(points, theta).sum(axis=1)
     if theta.shape[1] == 5:
         return -0.5 * np.sum(chi_x + chi + np.log(x_total * total), axis=1) - constant
     share, log_outlier, offset = (theta[:, k, None] for k in (5, 6, 7))
@@ -88,6 +90,26 @@ def _log_likelihood_of_some(points: Points, theta: np.ndarray) -> np.ndarray:
     least = np.minimum(chi, chi_out)
     density = (1 - share) * np.exp(0.5 * (least - chi)) + share * np.sqrt(total / total_out) * np.exp(0.5 * (least - chi_out))
     return 0.5 * np.sum(np.log(density**2 / (x_total * total)) - chi_x - least, axis=1) - constant
+
+
+def _log_chance(points: Points, theta: np.ndarray) -> np.ndarray:
+    """Log of the chance (trial, point) that a galaxy of such errors gets into the sample; 0 where nothing is selected."""
+    slope, intercept, scatter, mu, width = (theta[:, k, None] for k in range(5))
+    if points.x_range != EVERYWHERE:
+        return np.log(np.maximum(_within(points.x_range, mu, width**2 + points.x_var), _TINY))
+    if points.y_range != EVERYWHERE:
+        mean, variance = intercept + slope * mu, (slope * width) ** 2 + points.y_var
+        chance = _within(points.y_range, mean, variance + scatter**2)
+        if theta.shape[1] > 5:
+            share, log_outlier, offset = (theta[:, k, None] for k in (5, 6, 7))
+            chance = (1 - share) * chance + share * _within(points.y_range, mean + offset, variance + np.exp(2 * log_outlier))
+        return np.log(np.maximum(chance, _TINY))
+    return np.zeros((theta.shape[0], points.x.size), dtype=theta.dtype)
+
+
+def _within(limits: tuple[float, float], mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    deviation = np.sqrt(variance)
+    return ndtr((limits[1] - mean) / deviation) - ndtr((limits[0] - mean) / deviation)
 
 
 def _single(points: Points) -> Points:
@@ -116,7 +138,8 @@ def _begin(points: Points, outliers: bool, rng: np.random.Generator) -> Start:
     width = np.sqrt(max(spread**2 - np.mean(points.x_var), (0.2 * spread) ** 2))
     theta = [slope, intercept, scatter, float(np.mean(points.x)), width]
     scale = [rms / spread / np.sqrt(n), rms / np.sqrt(n), rms / np.sqrt(2 * n), spread / np.sqrt(n), spread / np.sqrt(2 * n)]
-    low, high = [-np.inf, -np.inf, 0.0, -np.inf, 1e-6 * spread], [np.inf] * 5
+    far = 10 * spread if (points.x_range, points.y_range) != (EVERYWHERE, EVERYWHERE) else np.inf  # a tail alone has no middle
+    low, high = [-np.inf, -np.inf, 0.0, -far, 1e-6 * spread], [np.inf, np.inf, np.inf, far, far]
     if outliers:
         limits = np.multiply(_OUTLIER_SCATTER, rms)
         residual = points.y - intercept - slope * points.x
@@ -147,7 +170,25 @@ def _maximise(points: Points, start: Start) -> np.ndarray:
     return np.clip(start.theta + found.x * start.scale, start.low, start.high)
 
 
-def fit_mnr(x, y, x_err, y_err, pivot: float, outliers: bool = True, *, y_upper=None, rng: np.random.Generator) -> LineFit:
+def _selected(points: Points, x_range, y_range) -> Points:
+    """The points with the ranges they were selected by, in their units."""
+    x_range = tuple((float(limit) - points.x_centre) / points.x_scale for limit in x_range)
+    y_range = tuple((float(limit) - points.y_centre) / points.y_scale for limit in y_range)
+    if EVERYWHERE not in (x_range, y_range):
+        raise RelationError("mnr: a selection in x and one in y at the same time cannot be taken into account; give one.")
+    if y_range != EVERYWHERE and points.upper.any():
+        raise RelationError("mnr: a selection in y cannot be taken into account where y has upper limits.")
+    for name, values, (low, high) in (("x", points.x, x_range), ("y", points.y, y_range)):
+        beyond = int(np.sum(~((values >= low) & (values <= high))))
+        if beyond:
+            raise RelationError(f"mnr: {beyond} of {values.size} points lie outside the range of {name} they are said to be selected by.")
+    return replace(points, x_range=x_range, y_range=y_range)
+
+
+def fit_mnr(
+    x, y, x_err, y_err, pivot: float, outliers: bool = True, *, y_upper=None, x_range=EVERYWHERE, y_range=EVERYWHERE,
+    rng: np.random.Generator,
+) -> LineFit:  # fmt: skip
     """Fit y = slope (x - pivot) + intercept with intrinsic scatter in y by marginalised normal regression.
 
     Parameters
@@ -161,6 +202,9 @@ def fit_mnr(x, y, x_err, y_err, pivot: float, outliers: bool = True, *, y_upper=
         Allow a share of points with a much larger scatter about the line.
     y_upper : bool array (point,), optional
         Where y is an upper limit: y would have been measured below it. Its y_err, which may be zero, blurs the limit.
+    x_range, y_range : (float, float)
+        Limits of the measured x, or of the measured y, beyond which nothing could be in the sample: a cut in mass is one in x
+        of the reverse relation and in y of the forward one. What was cut off is then taken into account.
     rng : numpy.random.Generator
         Start and sampling.
 
@@ -173,11 +217,12 @@ def fit_mnr(x, y, x_err, y_err, pivot: float, outliers: bool = True, *, y_upper=
     Raises
     ------
     RelationError
-        Fewer than 10 points, NaN anywhere, errors that are not positive, identical x.
+        Fewer than 10 points, NaN anywhere, errors that are not positive, identical x, points beyond the range, ranges of both
+        axes, or one of y beside upper limits.
 
     Source: Bartlett & Desmond 2023 (arXiv 2309.00948); the outliers' component after Hogg+2010.
     """
-    points = check_points(x, y, x_err, y_err, y_upper)
+    points = _selected(check_points(x, y, x_err, y_err, y_upper), x_range, y_range)
     start = _begin(points, outliers, rng)
     best = _maximise(points, start)
     covariance = sample_posterior(partial(_log_likelihood, _single(points)), best, start, rng).covariance()

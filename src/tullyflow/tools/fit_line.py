@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tullyflow.errors import RelationError, SettingsError
-from tullyflow.relation.line import LineFit
+from tullyflow.relation.line import EVERYWHERE, LineFit
 from tullyflow.relation.methods import Method, fit_by_method
 from tullyflow.tools.line_table import Columns, LinePoints, OpenTable, take_points
 
@@ -27,8 +27,11 @@ class TableFit:
         return self.table.units.get(column, "")
 
 
-def fit_table(table: OpenTable, columns: Columns, method: Method, pivot: str = "median", clip: float = 2.6, seed: int = 0) -> TableFit:
-    """Fit y of x by one method; ``pivot`` is a number or "median", that of the x that are fitted.
+def fit_table(
+    table: OpenTable, columns: Columns, method: Method, pivot: str = "median", clip: float = 2.6, seed: int = 0,
+    x_range=EVERYWHERE, y_range=EVERYWHERE,
+) -> TableFit:  # fmt: skip
+    """Fit y of x by one method; ``pivot`` is a number or "median", that of the x that are fitted; ranges as in `fit_by_method`.
 
     Raises `CatalogueError` for what is wrong in the table, `SettingsError` for an option, `RelationError` where nothing can be fitted.
     """
@@ -50,7 +53,8 @@ def fit_table(table: OpenTable, columns: Columns, method: Method, pivot: str = "
     try:
         fit = fit_by_method(
             method, points.x, points.y, points.x_err, points.y_err, at,
-            clip=clip, y_upper=points.upper if points.upper.any() else None, rng=np.random.default_rng(seed),
+            clip=clip, y_upper=points.upper if points.upper.any() else None, x_range=x_range, y_range=y_range,
+            rng=np.random.default_rng(seed),
         )  # fmt: skip
     except RelationError as err:
         gone = f" {_missing(points)}" if points.n_missing else ""
