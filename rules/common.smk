@@ -47,6 +47,7 @@ def validated(config):
         if settings.mirror and "://" not in settings.mirror and settings.mock is None and not Path(settings.mirror).is_dir():
             raise TullyflowError(f"{files}: mirror: no such folder: {settings.mirror}")
         marvin_python(settings, files)
+        figure_names(settings)
         if workflow.is_main_process and settings.mock is None:
             check_access(settings)
         return settings, {survey: settings.for_survey(survey) for survey in settings.surveys}

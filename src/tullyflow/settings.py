@@ -222,6 +222,7 @@ class Relation(_Section):
 class Report(_Section):
     gallery: bool = Field(True, description="show every galaxy with data, model and residual: 1.7 kB each")
     pages: Literal["none", "used", "all"] = Field("used", description="galaxies that get a page of their own with the report: about 40 kB and 0.02 s each; `tullyflow page` makes the others'")
+    figures: list[str] | None = Field(None, description="figures to draw, by name (reverse, turnover, reverse-v_22-lts ...); null = those of the thesis, four more, and one per further fit")
     title: str = Field("The Tully-Fisher relation", description="title of the report")
     published_counts: dict[SurveyName, dict[Literal["before", "used"], int]] = Field(default_factory=dict, description="galaxies of a published sample before and after the cuts that need the network, shown beside those found: {sami: {before: 1075, used: 697}}")
 

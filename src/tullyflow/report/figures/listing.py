@@ -49,6 +49,11 @@ class Entry:
 
 
 _TRENDS = ("trends",)
+_TOGETHER = (
+    "r_turn and V_max are fitted together, and V_22 / V_max is a function of r_turn over the scale length alone: with V_max a trend here "
+    "is partly algebra. The turnover radius goes with the scatter where the residual of a velocity at a radius (V_22) has the trend too; "
+    "the table of trends has both."
+)
 FIGURES = (
     Entry(
         "properties", "4.1", "The galaxies of the relation",
@@ -89,20 +94,18 @@ FIGURES = (
     Entry(
         "turnover", "4.7", "Turnover radius against mass and velocity",
         "Turnover radius over half-light radius. Massive galaxies are expected to turn over further in; r_turn and V_max are fitted "
-        "together and their errors are correlated, so part of the right-hand trend is the fit's. Open: "
-        "a turnover within half the beam, a limit rather than a value.",
+        "together, so with V_max part of the right-hand trend is algebra; with a velocity at a radius hardly any. Open: a turnover within "
+        "half the beam, a limit rather than a value.",
         (), _TRENDS,
     ),
     Entry(
         "magnitude_residual", "4.8", "Magnitude residual against turnover radius",
-        "How much fainter (up) or brighter (down) a galaxy is than the r-band relation says. A level median means that the turnover radius "
-        "does not drive the scatter.",
+        "How much fainter (up) or brighter (down) a galaxy is than the r-band relation says. " + _TOGETHER,
         ("r_band",), _TRENDS,
     ),
     Entry(
         "mass_residual", "4.9", "Mass residual against turnover radius",
-        "How much heavier (up) or lighter a galaxy is than the forward relation says. A level median means that the turnover radius does "
-        "not drive the scatter.",
+        "How much heavier (up) or lighter a galaxy is than the forward relation says. " + _TOGETHER,
         ("forward",), _TRENDS,
     ),
     Entry(
@@ -160,8 +163,11 @@ def relation_figures(settings: "Settings") -> tuple[Entry, ...]:
 def figure_names(settings: "Settings", every: bool = False) -> list[str]:
     """Return the names of a run's figures, the thesis' first.
 
-    A relation's first velocity and method are those of its figure in the thesis, and not drawn again unless ``every`` is true.
+    A relation's first velocity and method are those of its figure in the thesis, and not drawn again unless ``every`` is true: then
+    it is all that can be asked for, whatever ``report.figures`` chooses. Raises `SettingsError` where that names one there is not.
     """
+    if settings.report.figures is not None and not every:
+        return [find_figure(name, settings).name for name in settings.report.figures]
     chosen = settings.relation
     shown = {f"{name}-{chosen.velocities[0]}-{chosen.methods[0]}" for name in _FIXED}
     others = (entry.name for entry in relation_figures(settings))
