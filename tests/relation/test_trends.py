@@ -122,6 +122,57 @@ def test_published_values_stand_beside_the_survey_they_are_of(run):
     assert {(x, y) for x, y, _ in PUBLISHED} <= known and {name for pair in known for name in pair} <= set(QUANTITIES)
 
 
+@pytest.fixture
+def two_velocities(run):
+    """The sample of ``run`` where V_22 has none of V_max's residual, fitted and measured with both velocities; V_22 comes first."""
+    sample, _, _, folder = run
+    rng = np.random.default_rng(8)
+    sample["v_22_kms"] = 10 ** (0.26 * (sample["log_mstar"] - 10.09) + 2.2 + 0.05 * rng.standard_normal(260))
+    sample["log_v_22_err"] = 0.02
+    settings = settings_with(drift="off", log_mstar_err=0.01, methods=["ols"], velocities=["v_22", "v_max"])
+    paths = [folder / f"{relation}-{velocity}.json" for relation in ("reverse", "r_band") for velocity in ("v_max", "v_22")]
+
+    def measure(sample=sample):
+        write_table(folder / "sample.parquet", sample, SAMPLE)
+        for path in paths:
+            fit_relation(folder / "sample.parquet", *path.stem.split("-"), "ols", settings, path)
+        return measure_trends(folder / "sample.parquet", paths, settings, folder / "trends.json")
+
+    return sample, measure
+
+
+def of(record, x, y, velocity, at_fixed=None, survey="all"):
+    return find({"rows": [row for row in record["rows"] if row["velocity"] == velocity]}, x, y, at_fixed, survey)
+
+
+def test_residuals_of_every_velocity_are_measured_and_those_of_the_first_come_first(two_velocities):
+    record = two_velocities[1]()
+    assert record["velocity"] == "v_22"
+    velocities = [row["velocity"] for row in record["rows"] if row["velocity"]]
+    assert velocities == sorted(velocities) and set(velocities) == {"v_22", "v_max"}  # 22 before max
+    assert of(record, "r_turn_over_re", "residual_reverse", "v_max")["rho"] > 0.6
+    assert abs(of(record, "r_turn_over_re", "residual_reverse", "v_22")["rho"]) < 0.3
+    assert {row["y"] for row in record["rows"] if row["velocity"] == "v_max"} == {"residual_reverse", "residual_r_band"}
+    assert find(record, "log_mstar", "r_turn_over_re")["velocity"] is None
+    source = [of(record, "r_turn_over_re", "residual_r_band", v, survey="sami")["published_source"] for v in ("v_22", "v_max")]
+    assert source == ["Dawson thesis, of V_max", "Dawson thesis"]
+
+
+def test_rows_whose_quantities_have_a_third_in_both_say_so(two_velocities):
+    sample, measure = two_velocities
+    sample["log_ssfr"], own = -10.0 + 0.01 * np.arange(260), np.linspace(0, 1, 260)
+    made = sample["log_mstar"] + 0.4 * (sample["abs_mag_r"] - 4.65)
+    record = measure(sample.assign(log_ml=np.where(sample["survey"] == "sami", own, made)))
+    assert "r_turn and V_max" in of(record, "r_turn_over_re", "residual_reverse", "v_max")["shared"]
+    assert "mass-to-light" in of(record, "log_ml", "residual_reverse", "v_max")["shared"]
+    assert "mass-to-light" in of(record, "log_ml", "residual_r_band", "v_22", "log_mstar", "manga")["shared"]
+    assert "star formation" in of(record, "log_ssfr", "residual_reverse", "v_22")["shared"]
+    for free in (("r_turn_over_re", "residual_reverse", "v_22"), ("log_ml", "residual_reverse", "v_max", None, "sami"),
+                 ("log_ml", "residual_reverse", "v_max", "log_mstar"), ("log_ssfr", "residual_r_band", "v_max"),
+                 ("log_sfr", "residual_reverse", "v_max")):  # fmt: skip
+        assert of(record, *free)["shared"] is None, free
+
+
 def test_what_nobody_has_is_said_row_by_row(run):
     sample, _, measure, folder = run
     sample.loc[sample["survey"] == "sami", "log_age_yr"] = np.nan

@@ -164,7 +164,11 @@ def test_comparisons_show_what_was_fitted_and_say_what_was_not():
     trend |= {"published": 0.605, "published_source": "Dawson thesis", "at_fixed": "log_mstar"}
     (listing,), said = trend_listings({"rows": [trend, {"kind": "residual", "survey": "all", "error": "not available: no ages."}]})
     assert listing.rows == [("age", "mass at fixed mass", "all", 50, "0.60 ± 0.05", "< 0.001", "0.60 (Dawson thesis)")]
-    assert said == ["Not available: no ages."]
+    assert said[:-1] == ["Not available: no ages."] and "of these 1 rows one in a hundred would have p below 0.01" in said[-1]
+    pair = [trend | {"kind": "residual", "velocity": v, "shared": shared} for v, shared in (("v_22", None), ("v_max", "Algebra."))]
+    (listing,), said = trend_listings({"rows": pair * 150})
+    assert [row[0] for row in listing.rows[:2]] == ["age (v_22)", "age (v_max)"]
+    assert said[0] == "Algebra." and "of these 300 rows about 3 would" in said[1]
     assert group_listing(None, None)[0].rows == choice_listing(None)[0].rows == trend_listings(None)[0] == []
 
 

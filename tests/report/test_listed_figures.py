@@ -37,7 +37,7 @@ WORDS = {  # what a reader must find in each figure of a complete sample
     "mass_to_light": ("M_{\\!*}/L_r", "MaNGA", "SAMI", "p ≤ 0.001"),
     "turnover": ("r_\\mathrm{turn}", "against velocity", "open: ", "running median"),
     "magnitude_residual": ("fainter than the relation", "brighter", "R_\\mathrm{e}"),
-    "mass_residual": ("M_{\\!*}(V)", "R_\\mathrm{e}"),
+    "mass_residual": ("M_{\\!*}(V_{\\max})", "R_\\mathrm{e}"),
     "extent": ("r_\\mathrm{max}", "$r_\\mathrm{max} = r_\\mathrm{turn}$"),
     "colours": ("Mean stellar age", "Star formation rate", "lowest third", "with the residual"),
     "threshold": ("reduced χ²", "over V", "as in this run", "galaxies"),
@@ -194,6 +194,15 @@ def test_unresolved_turnovers_are_open_and_counted(drawn, full):
     assert f"within half the beam ({unresolved.sum()})" in _texts(figure)
     hollow = [c for c in figure.axes[0].collections if isinstance(c, PathCollection) and not len(c.get_facecolors())]
     assert sum(len(c.get_offsets()) for c in hollow) == unresolved.sum()
+
+
+def test_trends_of_the_first_velocity_are_those_that_are_said(full, fits):
+    row = {"x": "r_turn_over_re", "y": "residual_r_band", "at_fixed": None, "survey": "manga", "rho_err": 0.01, "p": 0.5}
+    rows = [row | {"velocity": "v_max", "rho": 0.11}, row | {"velocity": "v_22", "rho": 0.99}]
+    words = _texts(make_figure("magnitude_residual", full, fits, SETTINGS, rows)[0])
+    assert "0.11 ± 0.01" in words and "0.99" not in words
+    for name in ("magnitude_residual", "mass_residual"):
+        assert "partly algebra" in find_figure(name, SETTINGS).caption
 
 
 def test_the_literature_is_filled_where_it_is_like_with_like(drawn):

@@ -1,7 +1,8 @@
 """Trends along and about the relation: rank correlations of velocities, residuals and turnover radii with what galaxies are made of.
 
 The published ones are those of thesis chapter 4. At fixed mass a trend is more than the mass behind it; the inclination is the control:
-a velocity or residual that goes with it is a fault of the correction, not a property of galaxies.
+a velocity or residual that goes with it is a fault of the correction, not a property of galaxies. Two quantities that have a third in
+them correlate by algebra alone: r_turn is fitted together with V_max, and ratios are made of masses and magnitudes; such rows say so.
 """
 
 import logging
@@ -31,14 +32,29 @@ QUANTITIES = {
     "residual_r_band": "residual of the r-band relation", "residual_baryonic": "residual of the baryonic relation",
 }  # fmt: skip
 _DRIVERS = ("r_turn_over_re", "log_age_yr", "log_ml", "log_ssfr", "log_sfr", "delta_pa_deg")
+_SAME = 1e-3  # dex: a ratio that is made of a mass and a magnitude comes back to that
 _CONTROL = "inclination_used_deg"
 PUBLISHED = {  # (x, y, survey): Spearman's coefficient, thesis chapter 4
     ("log_age_yr", "log_v", "manga"): 0.605, ("log_ml", "log_v", "manga"): 0.168, ("log_ml", "log_v", "sami"): 0.693,
     ("log_mstar", "r_turn_over_re", "manga"): -0.37, ("log_mstar", "r_turn_over_re", "sami"): -0.69,
     ("r_turn_over_re", "residual_r_band", "sami"): 0.39, ("r_turn_over_re", "residual_r_band", "manga"): 0.36,
 }  # fmt: skip
+_WITH_MASS = ("residual_reverse", "residual_forward", "residual_baryonic")
+_FITTED_TOGETHER = (
+    "r_turn and V_max are fitted together, and V_22 / V_max is a function of r_turn over the scale length alone: part of what V_max "
+    "and its residuals show with r_turn / R_e is algebra. A velocity at a radius hardly has that part."
+)
+_OWN_LIGHT = (
+    "The mass-to-light ratio is made of stellar mass and M_r (log M* + 0.4 M_r), as catalogues have no other: with a residual in mass "
+    "or M_r a quantity is in part correlated with itself."
+)
+_OWN_MASS = (
+    "The specific star formation rate is one over stellar mass: with a residual that has the mass in it, a quantity is in part "
+    "correlated with itself."
+)
 _COLUMNS = columns_of("""
 kind|s||direct, residual (of a relation), or control (should be 0)
+velocity|s||the velocity in it; empty for none
 x|s||first quantity
 y|s||second quantity
 at_fixed|s||quantity held fixed; empty for none
@@ -49,6 +65,7 @@ rho_err|f||its 1 sigma (bootstrap)
 p|f||share of permutations that correlate as much
 published|f||published coefficient
 published_source|s||whose
+shared|s||a quantity both have in them, so that they correlate by algebra too
 error|s||why there is none
 """)
 
@@ -61,6 +78,10 @@ class Trend:
     x: str
     y: str
     at_fixed: str | None = None
+
+    @property
+    def with_velocity(self) -> bool:
+        return self.y == "log_v" or self.y.startswith("residual_")
 
 
 def list_trends(relations: Sequence[str]) -> list[Trend]:
@@ -115,39 +136,58 @@ def _measure(chosen: pd.DataFrame, trend: Trend, seed: int) -> dict:
     return {"n": found.n, "rho": found.rho, "rho_err": found.rho_err, "p": found.p, "error": why}
 
 
-def _rows(table: pd.DataFrame, trend: Trend, surveys: Sequence[str], seed: int) -> list[dict]:
+def _shared(chosen: pd.DataFrame, trend: Trend, velocity: str) -> str | None:
+    """Say what both quantities of a trend have in them; None for nothing. A mass that is held fixed is no part of either."""
+    if trend.x == "r_turn_over_re" and trend.with_velocity and velocity == "v_max":
+        return _FITTED_TOGETHER
+    mass = trend.y in _WITH_MASS and trend.at_fixed != "log_mstar"
+    if trend.x == "log_ml" and (mass or trend.y == "residual_r_band"):
+        made = log_mass_to_light(chosen["log_mstar"], chosen["abs_mag_r"])
+        return _OWN_LIGHT if np.isclose(chosen["log_ml"], made, rtol=0, atol=_SAME).any() else None
+    return _OWN_MASS if trend.x == "log_ssfr" and mass else None
+
+
+def _rows(table: pd.DataFrame, trend: Trend, velocity: str, surveys: Sequence[str], seed: int) -> list[dict]:
     """One trend for all galaxies, then for each survey; a single survey's is that of all."""
     together = _measure(table, trend, seed)
+    source = "Dawson thesis" if velocity == "v_max" or not trend.with_velocity else "Dawson thesis, of V_max"
     rows = []
     for survey in ("all", *surveys):
-        alone = survey != "all" and len(surveys) > 1
+        chosen = table if survey == "all" else table[table["survey"] == survey]
         published = None if trend.at_fixed else PUBLISHED.get((trend.x, trend.y, survey))
+        measured = _measure(chosen, trend, seed) if survey != "all" and len(surveys) > 1 else together
         rows.append({
-            "kind": trend.kind, "x": trend.x, "y": trend.y, "at_fixed": trend.at_fixed, "survey": survey,
-            "x_words": QUANTITIES[trend.x], "y_words": QUANTITIES[trend.y],
-            "published": published, "published_source": None if published is None else "Dawson thesis",
-        } | (_measure(table[table["survey"] == survey], trend, seed) if alone else together))  # fmt: skip
+            "kind": trend.kind, "velocity": velocity if trend.with_velocity else None, "x": trend.x, "y": trend.y,
+            "at_fixed": trend.at_fixed, "survey": survey, "x_words": QUANTITIES[trend.x], "y_words": QUANTITIES[trend.y],
+            "published": published, "published_source": None if published is None else source,
+            "shared": None if measured["error"] else _shared(chosen, trend, velocity),
+        } | measured)  # fmt: skip
     return rows
 
 
 def measure_trends(sample_path: str | Path, fit_paths: Sequence[str | Path], settings: Settings, out_path: str | Path) -> dict:
     """Correlate the used galaxies' quantities, survey by survey and together, and write JSON and ECSV.
 
-    The velocity is the settings' first; residuals are those of the fits of ``fit_paths`` in the settings' first method that has a line.
-    ``rows``: kind, x, y with words, at_fixed, survey, n, rho, rho_err, p, the published coefficient of the same survey, and ``error``
-    where there is none: a column nobody has, fewer than 10 galaxies. p is of one trend alone; of a hundred rows some are below 0.01 by
-    chance.
+    The velocity is the settings' first; residuals are those of every velocity, the first one's first, from the fits of ``fit_paths`` in
+    the settings' first method that has a line. ``rows``: kind, velocity (None where there is none in it), x, y with words, at_fixed,
+    survey, n, rho, rho_err, p, the published coefficient of the same survey, ``shared``, a sentence where both have a quantity in them,
+    and ``error`` where there is no coefficient: a column nobody has, fewer than 10 galaxies. p is of one trend alone; of a hundred rows
+    some are below 0.01 by chance.
 
     Raises `CatalogueError` for an unreadable sample, `RelationError` for an unreadable fit.
     """
-    sample, velocity = read_table(sample_path, SAMPLE), settings.relation.velocities[0]
+    sample, velocities = read_table(sample_path, SAMPLE), settings.relation.velocities
     order = {method: k for k, method in enumerate(settings.relation.methods)}
     fits = sorted((read_record(path) for path in fit_paths), key=lambda fit: order.get(fit["method"], len(order)))
-    table = quantities(sample, fits, velocity, settings)
-    surveys = list(dict.fromkeys(table["survey"]))
-    relations = [name for name in settings.relation.relations if any(fit["relation"] == name for fit in fits)]
-    rows = [row for trend in list_trends(relations) for row in _rows(table, trend, surveys, settings.seed)]
-    record = {"velocity": velocity, "permutations": PERMUTATIONS, "bootstraps": BOOTSTRAPS, "rows": rows}
+    surveys = list(dict.fromkeys(sample.loc[sample["used"], "survey"]))
+    rows = []
+    for velocity in velocities:
+        relations = [r for r in settings.relation.relations if any((f["relation"], f["velocity"]) == (r, velocity) for f in fits)]
+        table = quantities(sample, fits, velocity, settings)
+        table["abs_mag_r"] = sample["abs_mag_r"]
+        trends = [t for t in list_trends(relations) if velocity == velocities[0] or t.y.startswith("residual_")]
+        rows += [row for trend in trends for row in _rows(table, trend, velocity, surveys, settings.seed)]
+    record = {"velocity": velocities[0], "permutations": PERMUTATIONS, "bootstraps": BOOTSTRAPS, "rows": rows}
     write_record(out_path, record)
     write_rows(Path(out_path).with_suffix(".ecsv"), rows, _COLUMNS)
     known = [row for row in rows if row["error"] is None]
@@ -159,4 +199,4 @@ def measure_trends(sample_path: str | Path, fit_paths: Sequence[str | Path], set
 
 
 def _said(row: Mapping) -> str:
-    return f"the {row['y_words']}{' at fixed mass' if row['at_fixed'] else ''}"
+    return f"the {row['y_words']} ({row['velocity']}){' at fixed mass' if row['at_fixed'] else ''}"

@@ -84,27 +84,39 @@ def choice_listing(choices: Mapping | None) -> tuple[Listing, list[str]]:
 
 
 def trend_listings(trends: Mapping | None) -> tuple[list[Listing], list[str]]:
-    """List Spearman's coefficients with bootstrap errors and permutation p: trends, residuals, controls; and say which cannot be had."""
+    """List Spearman's coefficients with bootstrap errors and permutation p: trends, residuals, controls.
+
+    The sentences say which cannot be had, which have a quantity on both sides, and how many small p chance alone makes.
+    """
     columns = ("of", "with", "galaxies of", "galaxies", "Spearman's ρ", "p", "published")
     rows = (trends or {}).get("rows", [])
     if len({row.get("survey") for row in rows} - {"all"}) == 1 and not any(r.get("published") is not None for r in rows):
         rows = [row for row in rows if row.get("survey") == "all"]  # the one survey is all
-    listings = []
+    listings, several = [], len({row["velocity"] for row in rows if row.get("velocity")}) > 1
     for kind, caption in _TRENDS.items():
         cells = [
             (
-                str(row.get("y_words") or row.get("y")), str(row.get("x_words") or row.get("x")) + _fixed(row), _survey(row),
-                row.get("n") or 0, plus_minus(row.get("rho"), row.get("rho_err"), 2), _chance(row.get("p")), _published(row),
+                str(row.get("y_words") or row.get("y")) + _of_velocity(row, several),
+                str(row.get("x_words") or row.get("x")) + _fixed(row), _survey(row), row.get("n") or 0,
+                plus_minus(row.get("rho"), row.get("rho_err"), 2), _chance(row.get("p")), _published(row),
             )
             for row in rows if row.get("kind") == kind and not row.get("error")
         ]  # fmt: skip
         if cells:
             listings.append(Listing(caption, columns, cells, frozenset({1, 2, 6})))
-    return listings, list(dict.fromkeys(_sentence(row["error"]) for row in rows if row.get("error")))
+    said = [_sentence(row["error"]) for row in rows if row.get("error")] + [row["shared"] for row in rows if row.get("shared")]
+    if known := sum(len(listing.rows) for listing in listings):
+        chance = f"about {known / 100:.0f}" if known >= 100 else "one in a hundred"
+        said.append(f"p is of one row alone: of these {known} rows {chance} would have p below 0.01 if nothing went with anything.")
+    return listings, list(dict.fromkeys(said))
 
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _of_velocity(row: Mapping, several: bool) -> str:
+    return f" ({row['velocity']})" if several and row.get("velocity") else ""
 
 
 def _group_words(row: Mapping) -> str:

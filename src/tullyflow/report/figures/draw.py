@@ -129,11 +129,13 @@ def make_figure(
     fits : sequence of mappings
         The fits it draws (`listing.figure_relations`); one that is absent is said in the figure.
     trends, choices : optional
-        Rows of rank correlations (what they lack is measured here), and the record of changed choices.
+        Rows of rank correlations (those of the settings' first velocity serve; what they lack is measured here), and the record of
+        changed choices.
 
     Raises `SettingsError` for an unknown name. A figure that has nothing to show carries a sentence in its panel.
     """
-    entry = find_figure(name, settings)
+    entry, first = find_figure(name, settings), settings.relation.velocities[0]
+    trends = [row for row in trends if row.get("velocity") in (None, first)]
     return _DRAWERS.get(entry.name, _relation)(_Inputs(entry, sample, fits, trends, choices, settings))
 
 

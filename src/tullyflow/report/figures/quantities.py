@@ -20,9 +20,9 @@ __all__ = ["QUANTITIES", "VELOCITY_SYMBOLS", "Quantity", "quantity_table", "resi
 
 VELOCITY_SYMBOLS = {"v_max": r"V_{\max}", "v_22": r"V_{2.2}", "v_re": r"V_{R_\mathrm{e}}", "v_80": r"V_{80}", "v_rmax": r"V_{r_{\max}}"}
 _RESIDUALS = {
-    "reverse": (r"$\log_{10} V - \log_{10} V(M_{\!*})$ (dex)", "velocity residual"),
-    "forward": (r"$\log_{10} M_{\!*} - \log_{10} M_{\!*}(V)$ (dex)", "mass residual"),
-    "r_band": (r"$M_r - M_r(V)$ (mag)", "magnitude residual"),
+    "reverse": (r"$\log_{10} VELOCITY - \log_{10} VELOCITY(M_{\!*})$ (dex)", "velocity residual"),
+    "forward": (r"$\log_{10} M_{\!*} - \log_{10} M_{\!*}(VELOCITY)$ (dex)", "mass residual"),
+    "r_band": (r"$M_r - M_r(VELOCITY)$ (mag)", "magnitude residual"),
 }
 
 
@@ -80,6 +80,7 @@ def residual_quantity(relation: str, fits: Sequence[Mapping]) -> Quantity:
     fit = next((fit for fit in fits if fit["relation"] == relation), None)
     unwanted = f"the settings fit no {relation.replace('_', '-')} relation."
     why = unwanted if fit is None else str(fit.get("error", "no galaxy of the line has one."))
+    label = label.replace("VELOCITY", VELOCITY_SYMBOLS.get((fit or {}).get("velocity"), "V"))
     return Quantity(f"residual_{relation}", label, words, f"No {words}: {why.removeprefix('fit: ')}")
 
 
