@@ -1,5 +1,9 @@
 """Figures: data behind each, limits centred on the systemic velocity, and what is said where a fit failed."""
 
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +19,8 @@ from tullyflow.report.figures.sky_marks import scale_bar_arcsec
 from tullyflow.report.figures.style import RESIDUAL_LIMIT_KMS, house_style, round_limit, save_figure, survey_style
 from tullyflow.report.figures.training import plot_training, read_history
 from tullyflow.report.galaxy import azimuthal_velocities, read_views
+from tullyflow.report.pictures import check_pictures
+from tullyflow.settings import parse_settings
 from tullyflow.tables import SAMPLE, read_table
 
 
@@ -178,3 +184,22 @@ def test_position_angles_close_across_north():
     bottom = plot_closure(table).axes[1]
     drawn = np.sort(np.concatenate([line.get_ydata() for line in bottom.lines if len(line.get_ydata()) == 3]).astype(float))
     np.testing.assert_allclose(drawn, [-4.0, 1.0, 2.0])
+
+
+def test_drift_corrections_are_said_with_what_simulations_found_and_only_where_there_are_any(sample, tmp_path):
+    settings = parse_settings({"relation": {"velocities": ["v_max", "v_22"]}})
+    sample = sample.assign(v_22_circ_kms=sample["v_22_kms"], v_max_circ_kms=sample["v_max_kms"])
+    pictures, (note,) = check_pictures(sample, settings, tmp_path)
+    assert note.startswith("No galaxy") and [p.name for p in pictures] == ["inclination"]
+    three = sample.index[sample["used"]][:3]
+    sample.loc[[*three, sample.index[~sample["used"]][0]], "v_22_circ_kms"] += 9.0
+    pictures, (note,) = check_pictures(sample, settings, tmp_path)
+    assert note.startswith(f"3 of {sample['used'].sum()} galaxies") and "(evans)" in note and [p.name for p in pictures] == ["inclination"]
+    maps = json.loads((Path(__file__).parents[2] / "benchmarks/drift.json").read_text())["figures"]["maps"]
+    said = [float(n) for n in re.search(r"(\d+), (\d+) and (\d+) % too fast", note).groups()]
+    for percent, sigma in zip(said, (25, 40, 60), strict=True):
+        medians = maps[f"sigma {sigma} km/s"]["V / V_circ at r_max: isotropic gas, V of the network"]
+        assert 100 * (medians["evans"]["median"] - 1) == pytest.approx(percent, abs=0.51)
+        assert medians["isotropic"]["median"] == pytest.approx(1, abs=0.01)
+    slopes = maps["sigma 40 km/s"]["reverse relation: isotropic gas, V_max of the network corrected as the thesis does"]
+    assert f"slope {slopes['evans']['slope']:.2f} for 0.26" in note and f"{slopes['off']['slope']:.2f} uncorrected" in note
