@@ -13,7 +13,7 @@ from tullyflow.relation.record import read_record
 from tullyflow.report.linewidths import width_sentence
 from tullyflow.report.page import build_report
 from tullyflow.report.sections import flow_listing
-from tullyflow.report.summary import at_bounds, count_galaxies, headline, stage_costs
+from tullyflow.report.summary import at_bounds, cautions, count_galaxies, headline, recommended, stage_costs
 from tullyflow.report.words import duration, number, plus_minus, typeset
 from tullyflow.settings import parse_settings
 from tullyflow.tables import SAMPLE, read_table, write_table
@@ -242,3 +242,23 @@ def test_durations_are_said_as_people_say_them():
 def test_typesetting_escapes_before_it_adds_marks():
     assert typeset("10^10.09 M☉ & V_22") == "10<sup>10.09</sup> M<sub>☉</sub> &amp; V<sub>2.2</sub>"
     assert typeset("<b>v_max</b>") == "&lt;b&gt;V<sub>max</sub>&lt;/b&gt;"
+
+
+def test_the_recommended_fit_is_that_of_the_best_method_for_the_first_velocity():
+    def fit(relation, velocity, method, **others):
+        return {"relation": relation, "velocity": velocity, "method": method, "slope": 0.3, "intercept": 2.2, "pivot": 10.0} | others
+
+    fits = [fit("reverse", "v_22", "lts"), fit("reverse", "v_22", "mnr"), fit("reverse", "v_max", "mnr"), fit("forward", "v_22", "ols")]
+    assert recommended(fits) == {"reverse": fits[1], "forward": fits[3]}
+    fits[1] = {"relation": "reverse", "velocity": "v_22", "method": "mnr", "error": "fit: 3 points."}
+    assert recommended(fits)["reverse"] is fits[0]
+
+
+def test_a_fit_whose_residuals_go_with_the_inclination_is_cautioned_against():
+    best = {"reverse": {"relation": "reverse", "velocity": "v_22"}}
+    row = {"kind": "control", "survey": "all", "y": "residual_reverse", "velocity": "v_22", "rho": 0.4, "p": 0.001}
+    (sentence,) = cautions(best, {"rows": [row]})
+    assert "reverse relation go with the inclination (ρ = 0.40)" in sentence
+    for harmless in ({"rho": 0.05}, {"p": 0.2}, {"velocity": "v_max"}, {"survey": "manga"}, {"kind": "residual"}, {"rho": None}):
+        assert cautions(best, {"rows": [row | harmless]}) == []
+    assert cautions(best, None) == []

@@ -35,7 +35,7 @@ from tullyflow.report.sections import (
     warning_listing,
 )
 from tullyflow.report.sprites import Sheets, write_sheets
-from tullyflow.report.summary import at_bounds, count_galaxies, headline, main_fit, recommended, stage_costs
+from tullyflow.report.summary import at_bounds, cautions, count_galaxies, headline, main_fit, recommended, stage_costs
 from tullyflow.report.words import render
 from tullyflow.tables import SAMPLE, read_table, whole_file
 
@@ -171,6 +171,7 @@ def build_report(
             "mock": mock,
             "lead": headline(counts[-1], main_fit(fits)),
             "advice": [advice(fit) for fit in best.values()],
+            "cautions": cautions(best, trends),
             "total": counts[-1],
             "sections": [s for s in _SECTIONS if s[0] != "closure" or mock or closure],
             "relation_data": script_json(relation_data(sample, fits, best, settings)) if fits else None,

@@ -179,7 +179,9 @@ def _network(row: Mapping) -> Section:
     sentences.append(f"The velocities use an inclination of {used} ({kind}) and a scale length of {length} arcsec.")
     if row.get("curve_kind") == "fit":
         own = f"{number(row.get('r_turn_network_arcsec'), 2)} arcsec and {number(row.get('v_max_sini_network_kms'), 1)} km/s"
-        sentences.append(f"Turnover radius and V_max sin i are refined by least squares on the map; the network alone said {own}. Their errors are the fit's.")
+        sentences.append(
+            f"Turnover radius and V_max sin i are refined by least squares on the map, errors and all; the network alone said {own}."
+        )
     if _known(row, "reconstruction_velocity_kms"):
         line = f"The disc model leaves {number(row['reconstruction_velocity_kms'], 1)} km/s rms of the velocity field unexplained"
         if _known(row, "reconstruction"):

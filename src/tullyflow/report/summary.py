@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from tullyflow.report.figures.style import survey_style
-from tullyflow.report.words import plus_minus
+from tullyflow.report.words import number, plus_minus
 from tullyflow.tables import PARAMETERS
 
-__all__ = [ "Counts", "StageCost", "at_bounds", "count_galaxies", "headline", "is_fit", "main_fit", "recommended", "stage_costs",
-    "survey_label",
+__all__ = [
+    "METHODS_BY_MERIT", "Counts", "StageCost", "at_bounds", "cautions", "count_galaxies", "headline", "is_fit", "main_fit",
+    "recommended", "stage_costs", "survey_label",
 ]  # fmt: skip
 
 
@@ -62,13 +63,42 @@ def is_fit(fit: Mapping) -> bool:
     return "error" not in fit and all(isinstance(fit.get(k), int | float) and np.isfinite(fit[k]) for k in ("slope", "intercept", "pivot"))
 
 
+METHODS_BY_MERIT = ("mnr", "lts", "ols", "bisector")
+_CONTROL_LIMIT, _CONTROL_P = 0.15, 0.01  # of Spearman's rho with the inclination, and its p
+
+
 def recommended(fits: Sequence[Mapping]) -> dict[str, Mapping]:
-    """Return by relation the fit the page recommends: the first that succeeded, as the settings order them."""
+    """Return by relation the fit the page recommends: the settings' first velocity that has one, by the best method there is.
+
+    The order of the methods is that of `METHODS_BY_MERIT`, what simulated relations found (benchmarks/line_simulations.py).
+    """
     best: dict[str, Mapping] = {}
-    for fit in fits:
-        if is_fit(fit):
-            best.setdefault(str(fit.get("relation")), fit)
+    merit = {name: place for place, name in enumerate(METHODS_BY_MERIT)}
+    for fit in (fit for fit in fits if is_fit(fit)):
+        now = best.setdefault(str(fit.get("relation")), fit)
+        same = fit.get("velocity") == now.get("velocity")
+        if same and merit.get(str(fit.get("method")), len(merit)) < merit.get(str(now.get("method")), len(merit)):
+            best[str(fit["relation"])] = fit
     return best
+
+
+def cautions(best: Mapping[str, Mapping], trends: Mapping | None) -> list[str]:
+    """Say which recommended fits fail the control: residuals that go with the inclination, which nothing in a galaxy knows.
+
+    ``trends`` is what `tullyflow.relation.trends.measure_trends` wrote, or None.
+    """
+    sentences = []
+    for row in (trends or {}).get("rows", []):
+        fit = best.get(str(row.get("y")).removeprefix("residual_"))
+        if row.get("kind") != "control" or row.get("survey") != "all" or fit is None or row.get("velocity") != fit.get("velocity"):
+            continue
+        rho = row.get("rho")
+        if isinstance(rho, float) and abs(rho) > _CONTROL_LIMIT and (row.get("p") or 0.0) < _CONTROL_P:
+            sentences.append(
+                f"Caution: residuals of the {fit['relation'].replace('_', ' ')} relation go with the inclination (ρ = {number(rho, 2)}). "
+                "Nothing in a galaxy knows from where it is seen: inclinations, dust or rotation curves are biased, and the line with them."
+            )
+    return sentences
 
 
 def main_fit(fits: Sequence[Mapping]) -> Mapping | None:
