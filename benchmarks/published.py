@@ -19,10 +19,13 @@ from record import keep
 
 from tullyflow import tables
 from tullyflow.flags import GALAXY
+from tullyflow.relation.line import LineFit
+from tullyflow.relation.lts import fit_lts
 from tullyflow.relation.tully_fisher import fit_line, relation_points
 from tullyflow.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
+EQUAL_ERR = 0.02  # dex, of every log V: clipping at 2.6 sigma is then clipping in dex
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
 
 
@@ -130,12 +133,19 @@ def reverse_lines(found: pd.DataFrame) -> dict:
                 points = relation_points(sample, "reverse", velocity, settings)
                 for method in ("lts", "mnr") if err else ("lts",):
                     fit = fit_line(points, method, settings)
-                    lines[f"{curves}, {velocity}, {method}, masses {err:g} dex"] = {
-                        "galaxies": len(points.x), "in the line": fit.n_used, "slope": f"{fit.slope:.3f} +- {fit.slope_err:.3f}",
-                        "intercept at 10.09": f"{fit.intercept:.3f} +- {fit.intercept_err:.3f}", "rms dex": round(fit.rms, 4),
-                        "intrinsic scatter dex": f"{fit.scatter:.3f} +- {fit.scatter_err:.3f}",
-                    }  # fmt: skip
+                    lines[f"{curves}, {velocity}, {method}, masses {err:g} dex"] = line_of(fit, len(points.x))
+            rng = np.random.default_rng(chosen.seed)
+            alike = fit_lts(points.x, points.y, 0.0, EQUAL_ERR, points.pivot, rng=rng)
+            lines[f"{curves}, {velocity}, lts, all errors alike"] = line_of(alike, len(points.x))
     return lines
+
+
+def line_of(fit: LineFit, galaxies: int) -> dict:
+    return {
+        "galaxies": galaxies, "in the line": fit.n_used, "slope": f"{fit.slope:.3f} +- {fit.slope_err:.3f}",
+        "intercept at 10.09": f"{fit.intercept:.3f} +- {fit.intercept_err:.3f}", "rms dex": round(fit.rms, 4),
+        "intrinsic scatter dex": f"{fit.scatter:.3f} +- {fit.scatter_err:.3f}",
+    }  # fmt: skip
 
 
 def kept(joined: pd.DataFrame) -> dict:
