@@ -69,8 +69,9 @@ def _lead(row: Mapping, velocity: str) -> str:
     if not np.isfinite(row[speed]):
         return "No disc could be inferred for this galaxy; what stands in the way is said below."
     place = "in the relation" if row["used"] else "not in the relation"
+    opening = "It rotates" if row["used"] else "Taken for a disc, it rotates"
     return (
-        f"It rotates at {velocity} = {plus_minus(row[speed], row[f'{speed}_err'], 0)} km/s, seen at an inclination of "
+        f"{opening} at {velocity} = {plus_minus(row[speed], row[f'{speed}_err'], 0)} km/s, seen at an inclination of "
         f"{plus_minus(row[angle], row['inclination_used_err_deg'], 0)}°, and is {place}."
     )
 

@@ -204,10 +204,13 @@ def _velocities(row: Mapping) -> Section:
     rows = []
     for name in known:
         beyond = row.get(f"{name}_extrapolated")
+        circular = (number(row.get(f"{name}_circ_kms"), 1), number(row.get(f"log_{name}_circ_err"), 3))
+        if row.get(f"{name}_circ_kms") == row.get(f"{name}_kms"):
+            circular = ("–", "–")
         reach = "not known" if beyond is None or not _known(row, "r_max_arcsec") else "extrapolated" if beyond else "within the data"
         rows.append((
             name, _VELOCITY_WORDS[name], _pair(row, f"{name}_kms", f"{name}_kms_err", 1), number(row.get(f"log_{name}_err"), 3),
-            number(row.get(f"{name}_circ_kms"), 1), number(row.get(f"log_{name}_circ_err"), 3), reach,
+            *circular, reach,
         ))  # fmt: skip
     columns = ("velocity", "", "rotation (km/s)", "error (dex)", "drift corrected (km/s)", "error (dex)", "the data")
     return Section("Its velocities", ("Corrected for inclination; the errors hold those of the inclination.",), columns, tuple(rows))
