@@ -1,6 +1,7 @@
 """How far every line fit is from the truth, and how often its errors cover it, on simulated Tully-Fisher relations.
 
     OMP_NUM_THREADS=1 nice python benchmarks/line_simulations.py [--relations 500]
+    python benchmarks/line_simulations.py selection         only the fits that are told the selection, added to the JSON
     python benchmarks/line_simulations.py figure            draw line_simulations.png again from the JSON
 
 A population: log M* normal about 10.1 with a spread of 0.59 dex, log V = 0.26 (log M* - 10.09) + 2.26 with a scatter of 0.05 dex;
@@ -8,12 +9,14 @@ the forward relation's truth is the same population's mean log M* at a log V. Me
 without errors), log V with errors like those of log_v_22 of 1,354 used real MaNGA galaxies (median 0.020 dex, 16th to 84th
 percentile 0.014 to 0.040: log-normal of 0.54, 0.01 to 0.2 dex); like SAMI: twice as large, an assumption. Outliers lie 0.3 dex
 below in log V with a spread of 0.2, as the real ones do. Selection: measured log M* above 9. Sizes are the thesis' (1,137 MaNGA
-and 697 SAMI galaxies) for the reverse relation with selection and up to 5 % outliers, a quarter of them elsewhere.
-Then, reverse, 200 galaxies with a spread of 0.5 dex: errors of log M* of 0.1, 0.2 and 0.4 dex.
+and 697 SAMI galaxies) for the reverse relation with selection and up to 5 % outliers, a quarter of them elsewhere. MNR is also
+told the selection (``mnr_selection``), with 5 % outliers. Then, reverse, 200 galaxies with a spread of 0.5 dex: errors of log M*
+of 0.1, 0.2 and 0.4 dex.
 Kept in ``line_simulations.json``.
 """
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -57,7 +60,10 @@ def sky(cell: dict, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     return (m, v, m_err, v_err) if cell["relation"] == "reverse" else (v, m, v_err, m_err)
 
 
-def fit(method: str, points, pivot: float, rng: np.random.Generator):
+def fit(method: str, points, pivot: float, rng: np.random.Generator, relation: str):
+    if method == "mnr_selection":
+        axis = "x" if relation == "reverse" else "y"
+        return fit_mnr(*points, pivot, rng=rng, **{f"{axis}_range": (MASS_MIN, np.inf)})
     if method == "mnr_without_outliers":
         return fit_mnr(*points, pivot, outliers=False, rng=rng)
     return fit_by_method(method, *points, pivot, rng=rng)
@@ -72,7 +78,7 @@ def measure(cell: dict, number: int, relations: int, methods=METHODS) -> list[di
         rng = np.random.default_rng([SEED, number, k])
         points = sky(cell, rng)
         for method in methods:
-            line = fit(method, points, true["pivot"], rng)
+            line = fit(method, points, true["pivot"], rng, cell["relation"])
             found[method].append([*(getattr(line, name) for name in VALUES), *(getattr(line, f"{name}_err") for name in VALUES)])
     rows = []
     for method, lines in found.items():
@@ -105,6 +111,11 @@ def large_errors() -> list[dict]:
     return [{**base, "mass_err": err} for err in (0.1, 0.2, 0.4)]
 
 
+def told_of_selection(relations: int) -> list[dict]:
+    chosen = [(k, cell) for k, cell in enumerate(cells()) if cell["selection"] and cell["outliers"] == 0.05]
+    return [row for number, cell in chosen for row in measure(cell, number, relations, ("mnr_selection",))]
+
+
 def draw(figures: dict, path: Path) -> None:
     from tullyflow.report.figures.style import BAND, OKABE_ITO, house_style, new_figure
 
@@ -125,6 +136,10 @@ def draw(figures: dict, path: Path) -> None:
                         # bias at the thesis' size, whatever the size simulated: errors go as one over its root
                         y = [r[f"{name}_{what}"] * (np.sqrt(SIZE[survey] / r["n"]) if row == 0 else 100) for r in rows]
                         panel.plot(x, y, line, color=OKABE_ITO[colour], marker=marker, markersize=4, label=label if line == "-" else None)
+                for r in figures.get("told_of_selection", []):
+                    if r["relation"] == "reverse":
+                        y = r[f"{name}_{what}"] * (1 if row == 0 else 100)
+                        panel.plot(5, y, "*", color=OKABE_ITO["black"], markersize=8, label="MNR told the selection", zorder=5)
                 panel.set_xticks([0, 5, 20])
                 if row == 0:
                     panel.set_yscale("symlog", linthresh=1)
@@ -143,26 +158,27 @@ def draw(figures: dict, path: Path) -> None:
             label = "bias (%), no outliers" if column == 0 else ""
             panel.set(xlabel="error of log M* (dex); spread 0.5", ylabel=label, xticks=[0.1, 0.2, 0.4])
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=5, alignment="left", title_fontproperties={"weight": "bold"},
+        named = dict(zip(labels, handles, strict=True))
+        figure.legend(named.values(), named, loc="outside upper left", ncols=6, alignment="left", title_fontproperties={"weight": "bold"},
                       title="Reverse relation, log M* > 9: MaNGA-like (solid), SAMI-like (dotted); grey: what is aimed at")  # fmt: skip
         figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("figure",))
+    parser.add_argument("what", nargs="?", choices=("selection", "figure"))
     parser.add_argument("--relations", type=int, default=500, help="relations per cell")
     args = parser.parse_args()
     here = Path(__file__).parent
-    if args.what == "figure":
-        import json
-
+    if args.what:
         figures = json.loads((here / "line_simulations.json").read_text())["figures"]
     else:
         rows = [row for number, cell in enumerate(cells()) for row in measure(cell, number, args.relations)]
         large = [row for k, cell in enumerate(large_errors()) for row in measure(cell, 100 + k, args.relations, ("lts", "mnr", "ols"))]
         figures = {"relations": args.relations, "truth": {name: truth(name) for name in ("reverse", "forward")}, "cells": rows,
                    "large_errors": large}  # fmt: skip
+    if args.what != "figure":
+        figures["told_of_selection"] = told_of_selection(args.relations)
         keep("line_simulations", figures)
     draw(figures, here / "line_simulations.png")
 

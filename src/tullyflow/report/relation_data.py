@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from tullyflow.relation.literature import LITERATURE
+from tullyflow.relation.recommended import recommended_methods
 from tullyflow.report.columns import relation_axes
 from tullyflow.report.figures.listing import METHOD_WORDS, RELATION_WORDS, VELOCITY_WORDS
 from tullyflow.report.words import number, plus_minus
@@ -41,13 +42,15 @@ def fit_name(fit: Mapping, joint: str = "") -> str:
 
 
 def advice(fit: Mapping) -> str:
-    """Return a recommended fit in one sentence: what it is, and its numbers."""
+    """Return a recommended fit in sentences: what it is, its numbers, and why it is recommended."""
     unit = "mag" if str(fit.get("y", "")).startswith("abs_mag") else "dex"
+    best = recommended_methods(str(fit.get("relation")))
+    why = f" {best.why}" if fit.get("method") == best.methods[0] else ""
     return (
         f"{fit_name(fit)}: slope {plus_minus(fit['slope'], fit.get('slope_err'))}, intercept "
         f"{plus_minus(fit['intercept'], fit.get('intercept_err'))} at {number(fit['pivot'])}, intrinsic scatter "
         f"{plus_minus(fit.get('scatter'), fit.get('scatter_err'))} {unit}, rms {number(fit.get('rms'))} {unit}, "
-        f"{fit.get('n_used', '?')} galaxies."
+        f"{fit.get('n_used', '?')} galaxies.{why}"
     )
 
 

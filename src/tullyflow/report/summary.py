@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tullyflow.relation.recommended import recommended_methods
 from tullyflow.report.figures.style import survey_style
 from tullyflow.report.words import number, plus_minus
 from tullyflow.tables import PARAMETERS
 
 __all__ = [
-    "METHODS_BY_MERIT", "Counts", "StageCost", "at_bounds", "cautions", "count_galaxies", "headline", "is_fit", "main_fit",
+    "Counts", "StageCost", "at_bounds", "cautions", "count_galaxies", "headline", "is_fit", "main_fit",
     "recommended", "stage_costs", "survey_label",
 ]  # fmt: skip
 
@@ -63,22 +64,22 @@ def is_fit(fit: Mapping) -> bool:
     return "error" not in fit and all(isinstance(fit.get(k), int | float) and np.isfinite(fit[k]) for k in ("slope", "intercept", "pivot"))
 
 
-METHODS_BY_MERIT = ("mnr", "lts", "ols", "bisector")
 _CONTROL_LIMIT, _CONTROL_P = 0.15, 0.01  # of Spearman's rho with the inclination, and its p
 
 
 def recommended(fits: Sequence[Mapping]) -> dict[str, Mapping]:
     """Return by relation the fit the page recommends: the settings' first velocity that has one, by the best method there is.
 
-    The order of the methods is that of `METHODS_BY_MERIT`, what simulated relations found (benchmarks/line_simulations.py).
+    The order of the methods is that of `recommended_methods`, what simulated relations found (benchmarks/line_simulations.py).
     """
     best: dict[str, Mapping] = {}
-    merit = {name: place for place, name in enumerate(METHODS_BY_MERIT)}
     for fit in (fit for fit in fits if is_fit(fit)):
-        now = best.setdefault(str(fit.get("relation")), fit)
+        relation = str(fit.get("relation"))
+        merit = {name: place for place, name in enumerate(recommended_methods(relation).methods)}
+        now = best.setdefault(relation, fit)
         same = fit.get("velocity") == now.get("velocity")
         if same and merit.get(str(fit.get("method")), len(merit)) < merit.get(str(now.get("method")), len(merit)):
-            best[str(fit["relation"])] = fit
+            best[relation] = fit
     return best
 
 
