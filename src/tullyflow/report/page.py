@@ -158,7 +158,7 @@ def build_report(
     (choice_table, choice_notes), (trend_tables, trend_notes) = choice_listing(choices), trend_listings(trends)
     shown = listed_pictures(figures, settings, out_dir)
     of_fits = {f"{fit['relation']}-{fit['velocity']}-{fit['method']}" for fit in fits if {"relation", "velocity", "method"} <= set(fit)}
-    mock, trained = settings.mock is not None, training_releases(network_dirs)
+    mock, trained = settings.mock is not None, training_releases(network_dirs) if settings.network.adapt else {}
     inputs = [Path(path) for path in (sample_path, *relation_paths, *records) if path]
     provenance = _provenance(settings, inputs, made.isoformat(timespec="seconds"))
     page = render(

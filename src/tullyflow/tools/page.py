@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tullyflow.errors import CatalogueError
+from tullyflow.errors import CatalogueError, SettingsError
 from tullyflow.report.addresses import page_address
 from tullyflow.report.galaxy import read_views
 from tullyflow.report.run_page import page_of
@@ -19,8 +19,10 @@ def make_page(sample_path: Path, asked: str, survey: str | None = None, out: Pat
 
     Without ``out`` it lies in the report of the run whose ``sample.parquet`` is given: ``report/galaxies/{survey}-{release}/``.
     The maps and the model are those in the run's folder. Raises `CatalogueError` for a name that is not one galaxy's, and for a galaxy
-    without maps.
+    without maps, `SettingsError` for another suffix than .html.
     """
+    if out is not None and out.suffix not in (".html", ".htm"):
+        raise SettingsError(f"{out}: a page is written as .html.")
     found = explain(sample_path, asked, survey)
     table = pd.read_parquet(sample_path)
     mine = (table["galaxy"] == found.galaxy) & (table["survey"] == found.survey) & (table["release"] == found.release)
