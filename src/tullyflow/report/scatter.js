@@ -120,7 +120,7 @@
     context.fillText(axis(fit.x).label, (v.left + v.right) / 2, v.height - 8);
     context.textAlign = 'right';
     for (const t of ticks(Math.min(...v.ys), Math.max(...v.ys), 6)) context.fillText(number(t, 4).replace(/\.?0+$/, ''), v.left - 6, v.Y(t) + 4);
-    if (v.line) for (const t of ticks(-v.reach, v.reach, 3)) context.fillText(number(t, 4).replace(/\.?0+$/, ''), v.left - 6, v.R(t) + 4);
+    if (v.line) for (const t of ticks(-v.reach, v.reach, 5)) context.fillText(number(t, 4).replace(/\.?0+$/, ''), v.left - 6, v.R(t) + 4);
     context.textAlign = 'center';
     for (const [text, y] of [[axis(fit.y).label, (v.top + v.split) / 2], ['residual', (v.lower + v.bottom) / 2]]) { context.save(); context.translate(13, y); context.rotate(-Math.PI / 2); context.fillText(text, 0, 0); context.restore(); }
   }
