@@ -103,17 +103,17 @@ def test_the_gallery_filters_by_name_survey_place_and_flag(visit, sample):
 
 
 def test_the_gallery_sorts_by_a_column_and_back_and_puts_what_is_missing_last(visit, sample):
-    head = visit.page.locator(".head .cell", has_text="Vmax")
+    head = visit.page.locator(".head .cell", has_text="V2.2")
     head.get_by_role("button").click()
-    fast = sample.assign(shown=sample["v_max_kms"].round()).sort_values("shown", ascending=False, kind="stable")  # as the column shows it
+    fast = sample.assign(shown=sample["v_22_kms"].round()).sort_values("shown", ascending=False, kind="stable")  # as the column shows it
     assert head.get_attribute("aria-sort") == "descending"
     assert visit.names()[:8] == fast["galaxy"].head(8).tolist()
     head.get_by_role("button").click()
     assert head.get_attribute("aria-sort") == "ascending"
-    assert visit.names()[0] == fast.dropna(subset="v_max_kms")["galaxy"].iloc[-1]
+    assert visit.names()[0] == fast.dropna(subset="v_22_kms")["galaxy"].iloc[-1]
     visit.page.locator(".rows").evaluate("rows => rows.scrollTop = rows.scrollHeight")
     visit.page.wait_for_function("document.querySelector('.row:last-child .flags').textContent.startsWith('A file')")
-    assert set(visit.names()[-2:]) == set(sample[sample["v_max_kms"].isna()]["galaxy"])
+    assert set(visit.names()[-2:]) == set(sample[sample["v_22_kms"].isna()]["galaxy"])
 
 
 def test_the_keyboard_goes_through_the_gallery_and_opens_a_galaxy(visit, sample):
