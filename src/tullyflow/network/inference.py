@@ -150,7 +150,9 @@ def _tabulate(
     used = use_inclination(galaxies, physical, posterior.errors, drawn, generator)
     r_e = targets["r_e_arcsec"].to_numpy(float)
     given = np.isfinite(r_e) & (r_e > 0)
-    r_scale = np.where(used.photometric & given, r_e / R_E_PER_SCALE_LENGTH, physical[:, 1])
+    from_r_e = used.photometric & given
+    r_scale = np.where(from_r_e, r_e / R_E_PER_SCALE_LENGTH, physical[:, 1])
+    drawn_scale = np.where(from_r_e, r_scale, used.samples[..., 1])
     decoded = posterior.mean.copy()
     decoded[:, 0], decoded[:, 1] = used.inclination_deg, r_scale / to_arcsec[:, 1]
     placing = np.zeros_like(decoded)
@@ -163,7 +165,7 @@ def _tabulate(
         refined = refine_curves(stamps, decoded, model.network, model.device)
         placing = np.where(refined.converged[:, None], refined.placing, 0)
         decoded = np.where(refined.converged[:, None], refined.parameters, decoded)
-        used = used.with_curve(refined, np.where(used.photometric & given, r_scale, used.samples[..., 1]), r_scale, to_arcsec, generator)
+        used = used.with_curve(refined, drawn_scale, r_scale, to_arcsec, generator)
         columns |= curve_columns(refined, used, columns)
     fit = reconstruct(model, stamps, decoded, placing)
     columns |= {
@@ -179,7 +181,7 @@ def _tabulate(
     }
     r_max = galaxies["r_max_arcsec"].to_numpy(float)
     radii = velocity_radii(r_scale, r_e, r_max)
-    drawn_radii = velocity_radii(np.where(used.photometric & given, r_scale, used.samples[..., 1]), r_e, r_max)
+    drawn_radii = velocity_radii(drawn_scale, r_e, r_max)
     for name in VELOCITIES:
         velocity = velocity_at(radii[name], used.mean, used.samples, drawn_radii[name])
         columns |= {f"{name}_kms": velocity.value_kms, f"{name}_kms_err": velocity.err_kms, f"log_{name}_err": velocity.log_err}
