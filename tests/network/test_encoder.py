@@ -134,7 +134,7 @@ def test_folding_averages_the_noise_and_says_so(changed):
     model = DiscAutoencoder(network)
     noisy = draw_discs(60, model, generator()).stamps
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "_observe", lambda maps, errors, noise, *rest: observe(maps, errors, (0 * noise[0], 0 * noise[1]), *rest))
+        patch.setattr(synthetic, "observe_maps", lambda maps, errors, noise, *rest: observe(maps, errors, (0 * noise[0],) * 2, *rest))
         clean = draw_discs(60, model, generator()).stamps
     one, two = fold(noisy), fold(replace(clean, norm=noisy.norm, intensity_err=noisy.intensity_err))
     peak = (noisy.intensity_err / clean.intensity_err).flatten(1).median(1).values.view(-1, 1, 1)  # noise moves the peak that is 1
@@ -144,4 +144,4 @@ def test_folding_averages_the_noise_and_says_so(changed):
     assert ((one[:, 1] - two[:, 1]) / ((one[:, 4] - 1) * 3).exp())[some].std().item() == pytest.approx(1, abs=0.03)
 
 
-observe = synthetic._observe
+observe = synthetic.observe_maps

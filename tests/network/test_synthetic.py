@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tullyflow.network import synthetic
+from tullyflow.network import drawing, synthetic
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
+from tullyflow.network.drawing import Draw, native_noise
 from tullyflow.network.synthetic import Templates, draw_discs, draw_like, stream_like
 
 
@@ -78,7 +79,7 @@ def test_other_curves_are_labelled_by_the_nearest_arctan(changed):
 
 def test_central_light_is_round_and_as_wide_as_the_beam(model):
     parameters = DiscParameters(*torch.tensor([[60.0, 0.3, 0.2, 100.0]]).repeat(50, 1).T)
-    light = synthetic._central_light(parameters, torch.full((50,), 9.0), 0.5, synthetic._Draw(50, generator(), torch.device("cpu")))
+    light = synthetic._central_light(parameters, torch.full((50,), 9.0), 0.5, Draw(50, generator(), torch.device("cpu")))
     assert torch.allclose(light, light.mT, atol=1e-7) and torch.equal(light, light.flip(1))
     some = light.abs().amax((1, 2)) > 0
     assert 0.3 < some.float().mean() < 0.7
@@ -98,7 +99,7 @@ def test_stream_settings_without_gaps_beam_and_noise_give_the_decoders_maps(chan
 
 
 def test_misplacement_turns_and_shifts():
-    draw = synthetic._Draw(200, generator(), torch.device("cpu"))
+    draw = Draw(200, generator(), torch.device("cpu"))
     axis = torch.arange(64) - 31.5
     blob = torch.exp(-((axis[None, :] + 4).square() + (axis[:, None] - 9).square()) / 18).expand(200, 1, 64, 64)
     moved = synthetic._misplace(blob, draw, 2.0, 3.0)[:, 0]
@@ -149,7 +150,7 @@ def test_like_discs_lie_near_their_galaxies_and_within_the_ranges(changed):
 
 @pytest.mark.parametrize("native_pixel", [1.0, 3.0])
 def test_noise_of_like_discs_is_independent_from_one_native_pixel_to_the_next(model, native_pixel):
-    noise = synthetic._native_noise(torch.full((50,), native_pixel), synthetic._Draw(50, generator(), torch.device("cpu")))
+    noise = native_noise(torch.full((50,), native_pixel), Draw(50, generator(), torch.device("cpu")))
     near, far = ((noise[..., k:] * noise[..., :-k]).mean().item() / noise.square().mean().item() for k in (1, 6))
     assert far == pytest.approx(0, abs=0.02)
     assert near == pytest.approx(0, abs=0.02) if native_pixel == 1 else near > 0.6
@@ -157,9 +158,9 @@ def test_noise_of_like_discs_is_independent_from_one_native_pixel_to_the_next(mo
 
 def test_photometric_intensity_has_no_clumps(changed, monkeypatch):
     model = DiscAutoencoder(changed(stream=PLAIN | {"clumps": 0.35, "snr": [1e5, 1e6]}).network)
-    for name in ("_LIKE_PA_ERR", "_LIKE_INCLINATION"):
-        monkeypatch.setattr(synthetic, name, 0.0)
-    monkeypatch.setattr(synthetic, "_LIKE_LN", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(synthetic, "LIKE_PA_ERR", 0.0)
+    monkeypatch.setattr(drawing, "_LIKE_INCLINATION", 0.0)
+    monkeypatch.setattr(drawing, "_LIKE_LN", (0.0, 0.0, 0.0))
     for clumpy, rms in ((True, pytest.approx(0.12, abs=0.1)), (False, pytest.approx(0, abs=0.003))):
         survey = templates(model, n=40, clumpy=clumpy)
         discs = draw_like(survey, model, generator())
