@@ -48,6 +48,18 @@ def test_noise_free_maps_give_the_truth_back():
     assert (fit.parameters[:, 3] / truth[:, 3] - 1).abs().max() < 1e-3
 
 
+def test_the_outer_slope_comes_back_too_and_a_start_without_one_begins_at_zero():
+    truth = torch.cat([discs(8, seed=21), torch.linspace(-0.3, 0.4, 8, dtype=torch.float64).unsqueeze(1)], dim=1)
+    fwhm = torch.full((8,), 4.0, dtype=torch.float64)
+    model = disc_gradients(truth, fwhm, curve="slope")
+    data = DiscData(model.intensity, torch.full_like(model.intensity, 0.01), model.velocity, torch.ones_like(model.velocity),
+                    model.intensity > 0.02, fwhm)  # fmt: skip
+    fit = fit_discs(data, guess(truth[:, :9]), (*CURVE, "outer_slope"), curve="slope", steps=60)
+    assert fit.free[-1] == "outer_slope"
+    assert (fit.parameters[:, 9] - truth[:, 9]).abs().max() < 0.01
+    assert (fit.parameters[:, 3] / truth[:, 3] - 1).abs().max() < 0.02
+
+
 def test_everything_free_needs_the_intensity_and_comes_back_too():
     truth = discs(6, seed=3)
     start = guess(truth)

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from tullyflow.disc.beam import Beam
-from tullyflow.disc.gradients import NAMES, disc_gradients
+from tullyflow.disc.gradients import NAMES, disc_gradients, names_of
 from tullyflow.disc.observation import Accuracy, observe_disc
-from tullyflow.disc.profiles import Radial, exponential_intensity, rotation_velocity
+from tullyflow.disc.profiles import Radial, exponential_intensity, rotation_velocity, tanh_velocity
 from tullyflow.disc.projection import project_disc
+from tullyflow.errors import ModelError
 
 LOGS = ("r_scale", "r_turn", "v_max_sini")
 DISCS = torch.tensor([  # on the stamp's axes; turned and misplaced; with the receding side to the left
@@ -38,16 +39,21 @@ def test_elsewhere_it_is_the_disc_of_the_other_projection():
     assert shape[inner].abs().amax() < 0.003
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_derivatives_are_those_of_the_maps(name):
+def of_curve(curve, outer=(0.4, -0.3, 0.15)):
+    return torch.cat([DISCS, torch.tensor(outer, dtype=torch.float64).unsqueeze(1)], dim=1) if curve == "slope" else DISCS
+
+
+@pytest.mark.parametrize(("curve", "name"), [*(("arctan", n) for n in NAMES), *((c, n) for c in ("tanh", "slope") for n in names_of(c))])
+def test_derivatives_are_those_of_the_maps(curve, name):
     """Central differences, at 16 nodes, where the quadrature's own error is small; the intensity up to its free factor."""
-    k, step = NAMES.index(name), 1e-4
-    up, down = DISCS.clone(), DISCS.clone()
+    discs = of_curve(curve)
+    k, step = names_of(curve).index(name), 1e-4
+    up, down = discs.clone(), discs.clone()
     if name in LOGS:
         up[:, k], down[:, k] = up[:, k] * (1 + step), down[:, k] * (1 - step)
     else:
         up[:, k], down[:, k] = up[:, k] + step, down[:, k] - step
-    above, below, here = (disc_gradients(p, BEAM, nodes=16) for p in (up, down, DISCS))
+    above, below, here = (disc_gradients(p, BEAM, nodes=16, curve=curve) for p in (up, down, discs))
     by_velocity = (above.velocity - below.velocity) / (2 * step)
     scale = by_velocity.abs().amax((1, 2)).clamp(min=1e-6)
     assert ((by_velocity - here.by_velocity[:, k]).abs().amax((1, 2)) / scale).max() < 0.01
@@ -57,10 +63,32 @@ def test_derivatives_are_those_of_the_maps(name):
     assert rest.abs().amax() < 1e-3 * max(1.0, here.by_intensity[:, k].abs().max().item())
 
 
-def test_turning_by_180_deg_changes_the_sign_of_the_velocity_and_nothing_else():
-    turned = DISCS.clone()
+def test_an_outer_slope_of_zero_is_the_arctan_to_rounding():
+    flat, arctan = disc_gradients(of_curve("slope", (0.0, 0.0, 0.0)), BEAM, curve="slope"), disc_gradients(DISCS, BEAM)
+    for mine, other in ((flat.velocity, arctan.velocity), (flat.by_velocity[:, :9], arctan.by_velocity), (flat.intensity, arctan.intensity)):
+        assert torch.allclose(mine, other, rtol=1e-12, atol=1e-9)
+    assert flat.by_velocity[:, 9].abs().amax((1, 2)).min() > 5  # km/s: and yet it would matter
+
+
+def test_a_tanh_elsewhere_is_that_of_the_other_projection():
+    inclination, r_scale, r_turn, v_sini, axis, x, y, v_sys, _ = DISCS.unbind(1)
+    curve = Radial(tanh_velocity, (v_sini / torch.sin(torch.deg2rad(inclination)), r_turn * 32))
+    light = Radial(exponential_intensity, (r_scale * 32,))
+    other = observe_disc(inclination, light, curve, axis_deg=axis, centre=(x, y), beam=Beam.round(BEAM), accuracy=Accuracy(8))
+    seen = disc_gradients(DISCS, BEAM, nodes=8, curve="tanh")
+    assert (seen.velocity - v_sys.view(-1, 1, 1) - other.velocity)[:, 8:-8, 8:-8].abs().amax() < 0.3  # km/s
+
+
+def test_a_curve_nobody_knows_is_refused():
+    with pytest.raises(ModelError, match="known: arctan, tanh, slope"):
+        disc_gradients(DISCS, BEAM, curve="polyex")
+
+
+@pytest.mark.parametrize("curve", ["arctan", "tanh", "slope"])
+def test_turning_by_180_deg_changes_the_sign_of_the_velocity_and_nothing_else(curve):
+    turned = of_curve(curve).clone()
     turned[:, 4] += 180
-    one, two = disc_gradients(DISCS, BEAM), disc_gradients(turned, BEAM)
+    one, two = (disc_gradients(discs, BEAM, curve=curve) for discs in (of_curve(curve), turned))
     v_sys = DISCS[:, 7].view(-1, 1, 1)
     assert torch.allclose(one.velocity - v_sys, -(two.velocity - v_sys), atol=1e-8)
     assert torch.allclose(one.intensity, two.intensity, atol=1e-10)

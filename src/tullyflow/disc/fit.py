@@ -17,15 +17,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tullyflow.disc.gradients import NAMES, disc_gradients
+from tullyflow.disc.curve_shapes import CurveShape
+from tullyflow.disc.gradients import disc_gradients, names_of
 from tullyflow.errors import ModelError
 
 __all__ = ["DiscData", "DiscFit", "fit_discs"]
 
-_STEPS = (10.0, 0.4, 0.7, 0.4, 15.0, 2.0, 2.0, 40.0, 0.5)  # the longest step of each of `NAMES`
-_LOW = (3.0, math.log(0.02), math.log(1e-3), math.log(3.0), -180.0, -8.0, -8.0, -500.0, 1e-3)
-_HIGH = (89.5, math.log(3.0), math.log(10.0), math.log(3000.0), 180.0, 8.0, 8.0, 500.0, 1e3)
-_LOGS = (False, True, True, True, *[False] * 5)
+_STEPS = (10.0, 0.4, 0.7, 0.4, 15.0, 2.0, 2.0, 40.0, 0.5, 0.4)  # the longest step of each of `NAMES`, and of the outer slope
+_LOW = (3.0, math.log(0.02), math.log(1e-3), math.log(3.0), -180.0, -8.0, -8.0, -500.0, 1e-3, -1.5)
+_HIGH = (89.5, math.log(3.0), math.log(10.0), math.log(3000.0), 180.0, 8.0, 8.0, 500.0, 1e3, 1.5)
+_LOGS = (False, True, True, True, *[False] * 6)
 _FIRST, _EASIER, _HARDER = 1e-2, 0.1, 8.0  # the damping, and what a good and a bad step make of it
 _CONVERGED = 0.02  # standard errors, with a block as one measurement: the largest step left
 _FEWEST_BLOCKS = 3  # more than parameters
@@ -51,7 +52,7 @@ class DiscData:
 
 @dataclass(frozen=True)
 class DiscFit:
-    """What was found: ``parameters`` (galaxy, 9) as `disc.gradients` takes them.
+    """What was found: ``parameters`` (galaxy, 9 or 10) as `disc.gradients` takes them.
 
     ``free`` names the fitted ones; ``covariance`` (galaxy, free, free) is in deg, ln, pixels and the velocity's unit, as
     `disc.gradients.DiscGradients` differentiates. ``by_held`` (galaxy, free, held) says how the fitted ones follow those of ``held``.
@@ -89,16 +90,16 @@ class _Prior:
 
 
 def _scaled(parameters: Tensor) -> Tensor:
-    return torch.stack([p.log() if log else p for p, log in zip(parameters.unbind(-1), _LOGS, strict=True)], dim=-1)
+    return torch.stack([p.log() if log else p for p, log in zip(parameters.unbind(-1), _LOGS, strict=False)], dim=-1)
 
 
 def _physical(scaled: Tensor) -> Tensor:
-    return torch.stack([p.exp() if log else p for p, log in zip(scaled.unbind(-1), _LOGS, strict=True)], dim=-1)
+    return torch.stack([p.exp() if log else p for p, log in zip(scaled.unbind(-1), _LOGS, strict=False)], dim=-1)
 
 
-def _terms(data: DiscData, parameters: Tensor, use_intensity: bool, clip: float, nodes: int):
+def _terms(data: DiscData, parameters: Tensor, use_intensity: bool, clip: float, nodes: int, curve: CurveShape):
     """Yield for each map the residual over its error, Huber's weight, and the derivatives over the error (galaxy, 9, y, x)."""
-    model = disc_gradients(parameters, data.beam, nodes)
+    model = disc_gradients(parameters, data.beam, nodes, curve=curve)
     maps = [(data.velocity, data.velocity_err, model.velocity, model.by_velocity)]
     if use_intensity:
         maps.append((data.intensity, data.intensity_err, model.intensity, model.by_intensity))
@@ -108,10 +109,10 @@ def _terms(data: DiscData, parameters: Tensor, use_intensity: bool, clip: float,
         yield residual, (clip / residual.abs().clamp(min=clip)), by * inverse.unsqueeze(1)
 
 
-def _evaluate(data: DiscData, scaled: Tensor, prior: "_Prior", use_intensity: bool, clip: float, nodes: int) -> _State:
+def _evaluate(data: DiscData, scaled: Tensor, prior: "_Prior", use_intensity: bool, clip: float, nodes: int, curve: CurveShape) -> _State:
     off = scaled - prior.at
     cost, gradient, curvature = (prior.weight * off.square()).sum(1) / 2, -prior.weight * off, torch.diag_embed(prior.weight)
-    for residual, weight, by in _terms(data, _physical(scaled).to(data.velocity), use_intensity, clip, nodes):
+    for residual, weight, by in _terms(data, _physical(scaled).to(data.velocity), use_intensity, clip, nodes, curve):
         size = residual.abs()
         cost = cost + torch.where(size < clip, size.square() / 2, clip * (size - clip / 2)).double().sum((1, 2))
         weighted, flat = (by * weight.unsqueeze(1)).flatten(2), by.flatten(2)
@@ -139,12 +140,12 @@ def _blocks(size: int, width: float, device: torch.device) -> Tensor:
 
 
 def _covariance(
-    data: DiscData, scaled: Tensor, prior: _Prior, free: list[int], block: Tensor, use_intensity: bool, clip: float, nodes: int
+    data: DiscData, scaled: Tensor, prior: _Prior, free: list[int], block: Tensor, clip: float, **setting
 ) -> Tensor:
     """Return the sandwich covariance (galaxy, free, free), inf where the maps do not fix the parameters."""
     count, k = len(scaled), len(free)
     bread, pull, filling = torch.diag_embed(prior.weight[:, free]), torch.diag_embed(prior.variance[:, free]), []
-    for residual, weight, by in _terms(data, _physical(scaled).to(data.velocity), use_intensity, clip, nodes):
+    for residual, weight, by in _terms(data, _physical(scaled).to(data.velocity), **setting, clip=clip):
         fitted = by[:, free].flatten(2)
         inside = (residual.abs() < clip).flatten(1).unsqueeze(1)
         bread += ((fitted * inside) @ fitted.mT).double()
@@ -217,36 +218,42 @@ def fit_discs(
     clip: float = 2.5,
     steps: int = 20,
     nodes: int = 4,
+    curve: CurveShape = "arctan",
     block: Tensor | float = 4.0,
 ) -> DiscFit:
-    """Fit the ``free`` parameters of `disc.gradients.NAMES`, the others held where they start.
+    """Fit the ``free`` parameters of `disc.gradients.names_of` the curve, the others held where they start.
 
     Parameters
     ----------
     data : DiscData
         The intensity enters only where inclination or r_scale are free.
     start : Tensor, (galaxy, 9)
-        Where to begin, and the values of what is held.
+        Where to begin, and the values of what is held. For the curve "slope" (galaxy, 10), or an outer slope of 0 is added.
     prior : mapping, optional
         1 sigma by name, in deg, ln, pixels or the velocity's unit, of normal priors about ``start``.
     clip : float
         Residuals beyond so many sigma weigh less (Huber 1964).
     steps : int
         The most evaluations of the model.
+    curve : "arctan", "tanh" or "slope"
+        One of `disc.curve_shapes`.
     block : Tensor, (galaxy,), or float
         Width of the covariance's blocks, pixels: 1.5 beams, or errors are too small where noise is correlated over a beam.
 
     A galaxy that does not converge comes back as far as it got, ``converged`` False. NaN stays in its galaxy.
     Raises `ModelError` for an unknown or missing name.
     """
-    if not free or set(free) - set(NAMES):
-        raise ModelError(f"fit_discs: {', '.join(set(free) - set(NAMES)) or 'nothing'} cannot be fitted; known: {', '.join(NAMES)}.")
-    chosen = [NAMES.index(name) for name in NAMES if name in free]
-    names, held = tuple(NAMES[k] for k in chosen), tuple(name for name in NAMES[:2] if name not in free)
+    known = names_of(curve)
+    if not free or set(free) - set(known):
+        raise ModelError(f"fit_discs: {', '.join(set(free) - set(known)) or 'nothing'} cannot be fitted; known: {', '.join(known)}.")
+    if start.shape[1] < len(known):
+        start = torch.cat([start, torch.zeros_like(start[:, :1])], dim=1)
+    chosen = [known.index(name) for name in known if name in free]
+    names, held = tuple(known[k] for k in chosen), tuple(name for name in known[:2] if name not in free)
     use_intensity = bool({"inclination_deg", "r_scale"} & set(free))
-    precision = torch.tensor([(prior or {}).get(name, math.inf) ** -2 for name in NAMES], dtype=torch.float64, device=start.device)
+    precision = torch.tensor([(prior or {}).get(name, math.inf) ** -2 for name in known], dtype=torch.float64, device=start.device)
     block = torch.as_tensor(block, dtype=torch.float64, device=start.device).expand(len(start))
-    setting = {"use_intensity": use_intensity, "clip": clip, "nodes": nodes}
+    setting = {"use_intensity": use_intensity, "clip": clip, "nodes": nodes, "curve": curve}
     chunk = _AT_A_TIME if start.device.type == "cpu" else _AT_A_TIME_GPU
     found = [
         _fit(data.select(rows), start[rows].double(), chosen, precision, block[rows], steps, setting)

@@ -7,7 +7,7 @@ height z = l cos i - y sin i and the radius R = sqrt(x^2 + q^2). At fixed l
 
 so the derivatives of F = int exp(-|z|/r_z - R/r_scale) dl and P = x int exp(...) T(R) dl, T = (2/pi) arctan(R/r_turn) / R, are
 integrals over the same points as F and P themselves: eleven maps for the price of some three. The beam smears them all; then
-v = V sin i P/F and dv = V sin i (dP - (P/F) dF) / F.
+v = V sin i P/F and dv = V sin i (dP - (P/F) dF) / F. For the other curves of `disc.curve_shapes` T is theirs.
 """
 
 import math
@@ -18,9 +18,10 @@ from torch import Tensor
 
 from tullyflow.conventions import STAMP
 from tullyflow.disc.beam import beam_matrix, cell_grid
+from tullyflow.disc.curve_shapes import OUTER_SLOPE, CurveShape, check_curve, pinned, turning
 from tullyflow.disc.sight_lines import EDGE, sight_lines
 
-__all__ = ["NAMES", "DiscGradients", "disc_gradients"]
+__all__ = ["NAMES", "DiscGradients", "disc_gradients", "names_of"]
 
 NAMES = ("inclination_deg", "r_scale", "r_turn", "v_max_sini", "axis_deg", "centre_x", "centre_y", "v_sys", "brightness")
 _OFF_AXIS = 1e-3  # pixels: the least distance from the major axis; the maps are even about it
@@ -29,7 +30,7 @@ _NEAR = 1e-4  # pixels, added to radii in quadrature
 
 @dataclass(frozen=True)
 class DiscGradients:
-    """Maps (galaxy, y, x) and how they change (galaxy, parameter, y, x) with each of `NAMES`.
+    """Maps (galaxy, y, x) and how they change (galaxy, parameter, y, x) with each of `names_of` the curve.
 
     Inclination and axis in deg, lengths and V_max sin i in ln, the centre in pixels, v_sys in the unit of the velocity, the brightness
     as the factor on a peak of 1.
@@ -41,12 +42,23 @@ class DiscGradients:
     by_velocity: Tensor
 
 
+def names_of(curve: CurveShape) -> tuple[str, ...]:
+    """Return the parameters of a disc with this curve: `NAMES`, and ``outer_slope`` for "slope"."""
+    check_curve(curve)
+    return (*NAMES, OUTER_SLOPE) if curve == "slope" else NAMES
+
+
 def _sums(weight: Tensor, *factors: Tensor) -> list[Tensor]:
     return [(weight * factor).sum(1) for factor in factors]
 
 
-def _integrals(x: Tensor, y: Tensor, angle: Tensor, r_scale: Tensor, r_turn: Tensor, r_z: float, nodes: int) -> list[Tensor]:
-    """Return F, F_i, F_s, F_x, F_y, P, P_i, P_s, P_x, P_y, P_t (galaxy, point) at ``x``, ``y`` (galaxy, point), in pixels and rad."""
+def _integrals(
+    x: Tensor, y: Tensor, angle: Tensor, r_scale: Tensor, r_turn: Tensor, outer: Tensor | None, curve: CurveShape, r_z: float, nodes: int
+) -> list[Tensor]:
+    """Return F, F_i, F_s, F_x, F_y, P, P_i, P_s, P_x, P_y, P_t (galaxy, point) at ``x``, ``y`` (galaxy, point), in pixels and rad.
+
+    With an ``outer`` slope, P by it comes last.
+    """
     cos, sin = (part.clamp(min=EDGE).view(-1, 1, 1, 1) for part in (angle.cos(), angle.sin()))
     across = y.abs().clamp(min=_OFF_AXIS).unsqueeze(1).unsqueeze(-1)
     points = sight_lines(cos, sin, r_scale.view(-1, 1, 1, 1), torch.as_tensor(r_z), across, nodes)
@@ -57,42 +69,55 @@ def _integrals(x: Tensor, y: Tensor, angle: Tensor, r_scale: Tensor, r_turn: Ten
     ahead = above * both  # of q
     radius = torch.sqrt(q.square() + x.square() + _NEAR**2)
     weight = torch.exp(log_length - z / r_z - radius / scale)
-    turning = (2 / math.pi) * torch.atan(radius / turn) / radius
-    slope = (2 / math.pi) * turn / (turn.square() + radius.square())  # dV/dR, and -dT/d ln r_turn
-    bend = (slope - turning) / radius  # dT/dR
+    beta = None if outer is None else outer.view(-1, 1, 1)
+    speed, slope, growth = turning(curve, radius, turn, beta, scale)  # T, dV/dR = -dT/d ln r_turn, d ln T/d beta
+    bend = (slope - speed) / radius  # dT/dR
     tilt = both * q * z / radius  # dR/di
     by_i = both * q / r_z - tilt / scale
     level = ahead * q * cos / radius  # dR/dy
     by_y = above * sin / r_z - level / scale
     by_s = radius / scale
     f, f_i, f_s, f_y = _sums(weight, torch.ones_like(q), by_i, by_s, by_y)
-    p, p_i, p_s, p_y, p_t = _sums(weight, turning, turning * by_i + bend * tilt, turning * by_s, turning * by_y + bend * level, -slope)
+    p, p_i, p_s, p_y, p_t = _sums(weight, speed, speed * by_i + bend * tilt, speed * by_s, speed * by_y + bend * level, -slope)
     x = x.squeeze(1)
     f_x = -x / r_scale.view(-1, 1) * (weight / radius).sum(1)
-    p_x = p + x.square() * (weight * (bend - turning / scale) / radius).sum(1)
+    p_x = p + x.square() * (weight * (bend - speed / scale) / radius).sum(1)
     side = torch.where(y < 0, -1.0, 1.0).to(x)
-    return [f, f_i, f_s, f_x, f_y * side, x * p, x * p_i, x * p_s, p_x, x * p_y * side, x * p_t]
+    extra = []
+    if growth is not None:
+        extra = [x * (weight * speed * growth).sum(1)]
+        held = pinned(outer, r_turn, r_scale).unsqueeze(-1) * p
+        p_t, p_s = p_t + held, p_s - held
+    return [f, f_i, f_s, f_x, f_y * side, x * p, x * p_i, x * p_s, p_x, x * p_y * side, x * p_t, *extra]
 
 
 def disc_gradients(
-    parameters: Tensor, beam_fwhm: Tensor | None, nodes: int = 4, size: int = STAMP, thickness: float = 1.0
+    parameters: Tensor,
+    beam_fwhm: Tensor | None,
+    nodes: int = 4,
+    size: int = STAMP,
+    thickness: float = 1.0,
+    curve: CurveShape = "arctan",
 ) -> DiscGradients:
     """Return the maps of discs anywhere on the stamp and their derivatives.
 
     Parameters
     ----------
-    parameters : Tensor, (galaxy, 9)
+    parameters : Tensor, (galaxy, 9), or (galaxy, 10) for the curve "slope"
         `NAMES`: inclination (deg), r_scale and r_turn (fractions of the half-width), V_max sin i, the direction of the receding major
-        axis (deg, counter-clockwise from +x), the centre (pixels from the map's middle), v_sys, the intensity's peak.
+        axis (deg, counter-clockwise from +x), the centre (pixels from the map's middle), v_sys, the intensity's peak; the outer slope.
     beam_fwhm : Tensor, (galaxy,), or None
         Round Gaussian beam, pixels.
     nodes, size, thickness
         As in `disc.projection.project_disc`, whose maps these are where axis, centre and v_sys are 0.
+    curve : "arctan", "tanh" or "slope"
+        Which of `disc.curve_shapes`. Raises `ModelError` for another.
 
     The peak is that of the disc on its own grid, and is held when lengths and inclination change it: the brightness is a free factor.
     """
     half = size // 2
-    inclination, r_scale, r_turn, v_max_sini, axis, x0, y0, v_sys, brightness = parameters.unbind(-1)
+    check_curve(curve)
+    inclination, r_scale, r_turn, v_max_sini, axis, x0, y0, v_sys, brightness, *outer = parameters.unbind(-1)
     edges = cell_grid(half, beyond=beam_fwhm is not None, like=parameters)
     edges = torch.cat([-edges.flip(0), edges[1:]])
     centres = (edges[1:] + edges[:-1]) / 2
@@ -102,19 +127,20 @@ def disc_gradients(
     cos, sin = turned.cos(), turned.sin()
     dx, dy = sky_x - x0.unsqueeze(-1), sky_y - y0.unsqueeze(-1)
     x, y = cos * dx + sin * dy, cos * dy - sin * dx
-    f, f_i, f_s, f_x, f_y, p, p_i, p_s, p_x, p_y, p_t = _integrals(
-        x, y, torch.deg2rad(inclination), r_scale * half, r_turn * half, thickness, nodes
+    outer = outer[0] if curve == "slope" else None
+    f, f_i, f_s, f_x, f_y, p, p_i, p_s, p_x, p_y, p_t, *p_b = _integrals(
+        x, y, torch.deg2rad(inclination), r_scale * half, r_turn * half, outer, curve, thickness, nodes
     )
     degree = math.pi / 180
     maps = [f, p, f_i * degree, p_i * degree, f_s, p_s, p_t]
     for by_x, by_y in ((f_x, f_y), (p_x, p_y)):
         maps += [(by_x * y - by_y * x) * degree, by_y * sin - by_x * cos, -by_x * sin - by_y * cos]
-    stacked = torch.stack(maps, dim=1).unflatten(-1, (len(centres), len(centres)))
+    stacked = torch.stack([*maps, *p_b], dim=1).unflatten(-1, (len(centres), len(centres)))
     if beam_fwhm is not None:
         at = centres[first : first + size]
         share = beam_matrix(beam_fwhm, edges, at).unsqueeze(1)
         stacked = share @ stacked @ share.mT
-    f, p, f_i, p_i, f_s, p_s, p_t, f_a, f_u, f_w, p_a, p_u, p_w = stacked.unbind(1)
+    f, p, f_i, p_i, f_s, p_s, p_t, f_a, f_u, f_w, p_a, p_u, p_w, *p_b = stacked.unbind(1)
     total = f.clamp(min=torch.finfo(f.dtype).tiny)
     peak = f.amax((1, 2), keepdim=True)
     shape, v = brightness.view(-1, 1, 1) / peak, v_max_sini.view(-1, 1, 1)
@@ -124,7 +150,8 @@ def disc_gradients(
     def of_velocity(dp, df):
         return v * (dp - mean * df) / total
 
-    by_intensity = [f_i * shape, f_s * shape, zero, zero, f_a * shape, f_u * shape, f_w * shape, zero, f / peak]
+    by_intensity = [f_i * shape, f_s * shape, zero, zero, f_a * shape, f_u * shape, f_w * shape, zero, f / peak, *(zero for _ in p_b)]
     by_velocity = [of_velocity(p_i, f_i), of_velocity(p_s, f_s), v * p_t / total, v * mean,
-                   of_velocity(p_a, f_a), of_velocity(p_u, f_u), of_velocity(p_w, f_w), one, zero]  # fmt: skip
+                   of_velocity(p_a, f_a), of_velocity(p_u, f_u), of_velocity(p_w, f_w), one, zero,
+                   *(v * p / total for p in p_b)]  # fmt: skip
     return DiscGradients(f * shape, v * mean + v_sys.view(-1, 1, 1), torch.stack(by_intensity, 1), torch.stack(by_velocity, 1))
