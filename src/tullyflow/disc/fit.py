@@ -1,13 +1,12 @@
 """Fit discs to their maps: Levenberg-Marquardt for many galaxies at once, robust, with errors that know of correlated residuals.
 
 The model is `disc.gradients`, beam included. Residuals are weighed by the errors given and, beyond ``clip`` of them, by Huber's loss:
-a bar or a bad spaxel pulls no more than its sign. The covariance is the sandwich of White 1980 by blocks (Liang & Zeger 1986),
+a bar or a bad spaxel pulls no more than its sign. Errors are those of `disc.sandwich`, from the residuals. Where there are priors, an
+area of one independent measurement counts as one: otherwise thousands of correlated pixels would outvote them.
 
-    C = F^-1 (sum over blocks of g_b g_b^T) F^-1 B / (B - k),   g_b = sum over the pixels of block b of J^T W r,
-
-with blocks wider than the beam: what the residuals really are, noise correlated by beam and resampling and the model's own mismatch
-on such scales included, enters the errors; no noise model does. Where there are priors, a block counts as one measurement:
-otherwise thousands of correlated pixels would outvote them.
+A bulge or a hole would drag the scale length and with it the inclination. With ``central_light`` the intensity has a round Gaussian in
+the middle, sigma^2 = (beam / 2.355)^2 + (r_scale / 5)^2, of an amplitude of either sign that is solved for at every step and taken out
+of residuals and derivatives alike (variable projection, Golub & Pereyra 1973, in Kaufman's approximation).
 """
 
 import math
@@ -17,8 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tullyflow.conventions import FWHM_PER_SIGMA
 from tullyflow.disc.curve_shapes import CurveShape
 from tullyflow.disc.gradients import disc_gradients, names_of
+from tullyflow.disc.sandwich import MapScores, sandwich
 from tullyflow.errors import ModelError
 
 __all__ = ["DiscData", "DiscFit", "fit_discs"]
@@ -28,8 +29,8 @@ _LOW = (3.0, math.log(0.02), math.log(1e-3), math.log(3.0), -180.0, -8.0, -8.0, 
 _HIGH = (89.5, math.log(3.0), math.log(10.0), math.log(3000.0), 180.0, 8.0, 8.0, 500.0, 1e3, 1.5)
 _LOGS = (False, True, True, True, *[False] * 6)
 _FIRST, _EASIER, _HARDER = 1e-2, 0.1, 8.0  # the damping, and what a good and a bad step make of it
+_CENTRAL_SIZE = 0.2  # sigma of the central light without the beam, in scale lengths
 _CONVERGED = 0.02  # standard errors, with a block as one measurement: the largest step left
-_FEWEST_BLOCKS = 3  # more than parameters
 _AT_A_TIME, _AT_A_TIME_GPU = 16, 512  # galaxies whose maps and derivatives stay in a processor's cache; that keep a GPU busy
 
 
@@ -93,26 +94,54 @@ def _scaled(parameters: Tensor) -> Tensor:
     return torch.stack([p.log() if log else p for p, log in zip(parameters.unbind(-1), _LOGS, strict=False)], dim=-1)
 
 
+def _widened(parameters: Tensor, count: int) -> Tensor:
+    """Return parameters (galaxy, count): those of curves with fewer have zeros beside them."""
+    return torch.nn.functional.pad(parameters, (0, count - parameters.shape[1]))
+
+
 def _physical(scaled: Tensor) -> Tensor:
     return torch.stack([p.exp() if log else p for p, log in zip(scaled.unbind(-1), _LOGS, strict=False)], dim=-1)
 
 
-def _terms(data: DiscData, parameters: Tensor, use_intensity: bool, clip: float, nodes: int, curve: CurveShape):
+def _without_centre(residual: Tensor, by: Tensor, inverse: Tensor, parameters: Tensor, data: DiscData, width: float, clip: float):
+    """Take central light of normal amplitude, 0 +- ``width`` of the peak, out of the intensity's residual and derivatives."""
+    half = residual.shape[-1] / 2
+    at = torch.arange(residual.shape[-1], device=residual.device, dtype=residual.dtype) - half + 0.5
+    r_scale, x, y = (parameters[:, k].view(-1, 1, 1) for k in (1, 5, 6))
+    variance = (_CENTRAL_SIZE * half * r_scale).square()
+    if data.beam is not None:
+        variance = variance + (data.beam / FWHM_PER_SIGMA).square().view(-1, 1, 1)
+    light = torch.exp(-((at.view(1, 1, -1) - x).square() + (at.view(1, -1, 1) - y).square()) / (2 * variance)) * inverse
+    weighted = (light * _huber(residual, clip)).flatten(1).unsqueeze(-1)
+    norm = light.flatten(1).unsqueeze(1) @ weighted + width**-2
+    amplitude = (residual.flatten(1).unsqueeze(1) @ weighted) / norm
+    residual, by = residual - amplitude * light, by - (by.flatten(2) @ weighted / norm).unsqueeze(-1) * light.unsqueeze(1)
+    return residual, _huber(residual, clip), by
+
+
+def _huber(residual: Tensor, clip: float) -> Tensor:
+    return clip / residual.abs().clamp(min=clip)
+
+
+def _terms(data: DiscData, parameters: Tensor, use_intensity: bool, clip: float, nodes: int, curve: CurveShape, central_light: float):
     """Yield for each map the residual over its error, Huber's weight, and the derivatives over the error (galaxy, 9, y, x)."""
     model = disc_gradients(parameters, data.beam, nodes, curve=curve)
     maps = [(data.velocity, data.velocity_err, model.velocity, model.by_velocity)]
     if use_intensity:
         maps.append((data.intensity, data.intensity_err, model.intensity, model.by_intensity))
-    for seen, error, expected, by in maps:
+    for seen, error, expected, changes in maps:
         inverse = torch.where(data.valid, error.reciprocal(), 0)
-        residual = torch.where(data.valid, seen - expected, 0) * inverse
-        yield residual, (clip / residual.abs().clamp(min=clip)), by * inverse.unsqueeze(1)
+        residual, by = torch.where(data.valid, seen - expected, 0) * inverse, changes * inverse.unsqueeze(1)
+        if central_light and seen is data.intensity:
+            yield _without_centre(residual, by, inverse, parameters, data, central_light, clip)
+        else:
+            yield residual, _huber(residual, clip), by
 
 
-def _evaluate(data: DiscData, scaled: Tensor, prior: "_Prior", use_intensity: bool, clip: float, nodes: int, curve: CurveShape) -> _State:
+def _evaluate(data: DiscData, scaled: Tensor, prior: "_Prior", clip: float, **setting) -> _State:
     off = scaled - prior.at
     cost, gradient, curvature = (prior.weight * off.square()).sum(1) / 2, -prior.weight * off, torch.diag_embed(prior.weight)
-    for residual, weight, by in _terms(data, _physical(scaled).to(data.velocity), use_intensity, clip, nodes, curve):
+    for residual, weight, by in _terms(data, _physical(scaled).to(data.velocity), **setting, clip=clip):
         size = residual.abs()
         cost = cost + torch.where(size < clip, size.square() / 2, clip * (size - clip / 2)).double().sum((1, 2))
         weighted, flat = (by * weight.unsqueeze(1)).flatten(2), by.flatten(2)
@@ -132,50 +161,21 @@ def _solve(curvature: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:
     return torch.where((failed == 0).unsqueeze(1) & step.isfinite(), step / root, 0)
 
 
-def _blocks(size: int, width: float, device: torch.device) -> Tensor:
-    """Return the block (y, x) of each pixel: squares of at least ``width`` pixels."""
-    across = max(1, int(size // max(width, 1.0)))
-    at = torch.arange(size, device=device) * across // size
-    return at.unsqueeze(1) * across + at
-
-
-def _covariance(
-    data: DiscData, scaled: Tensor, prior: _Prior, free: list[int], block: Tensor, clip: float, **setting
-) -> Tensor:
-    """Return the sandwich covariance (galaxy, free, free), inf where the maps do not fix the parameters."""
-    count, k = len(scaled), len(free)
-    bread, pull, filling = torch.diag_embed(prior.weight[:, free]), torch.diag_embed(prior.variance[:, free]), []
-    for residual, weight, by in _terms(data, _physical(scaled).to(data.velocity), **setting, clip=clip):
-        fitted = by[:, free].flatten(2)
-        inside = (residual.abs() < clip).flatten(1).unsqueeze(1)
-        bread += ((fitted * inside) @ fitted.mT).double()
-        filling.append((fitted * (weight * residual).flatten(1).unsqueeze(1)).double())
-    found = torch.full_like(bread, torch.inf)
-    for row in range(count):
-        if not bread[row].isfinite().all():
-            continue
-        width = block[row].item()
-        number = _blocks(data.valid.shape[-1], width, scaled.device)
-        used = torch.unique(number[data.valid[row]]).numel()
-        values, vectors = torch.linalg.eigh(bread[row])
-        if used < k + _FEWEST_BLOCKS or values[0] <= 1e-10 * values[-1]:
-            continue
-        score = torch.zeros((int(number.max()) + 1, k), dtype=torch.float64, device=scaled.device)
-        for part in filling:
-            score.index_add_(0, number.flatten(), part[row].T)
-        inverse = vectors @ torch.diag(1 / values) @ vectors.T
-        found[row] = inverse @ (score.T @ score * (used / (used - k)) + pull[row]) @ inverse
-    return found
+def _covariance(data: DiscData, scaled: Tensor, prior: _Prior, free: list[int], block: Tensor, clip: float, **setting) -> Tensor:
+    """Return the covariance (galaxy, free, free) of `disc.sandwich`, inf where the maps do not fix the parameters."""
+    terms = _terms(data, _physical(scaled).to(data.velocity), **setting, clip=clip)
+    maps = [MapScores(by[:, free], residual, weight, residual.abs() < clip) for residual, weight, by in terms]
+    return sandwich(maps, prior.weight[:, free], prior.variance[:, free], data.valid, block)
 
 
 def _fit(
-    data: DiscData, start: Tensor, chosen: list[int], precision: Tensor, block: Tensor, steps: int, setting: dict
+    data: DiscData, start: Tensor, at: Tensor, chosen: list[int], precision: Tensor, block: Tensor, steps: int, setting: dict
 ) -> tuple[Tensor, ...]:
     """Fit one chunk; return what `DiscFit` holds, from ``parameters`` on."""
     low, high, longest = (torch.tensor(ends, dtype=torch.float64, device=start.device)[chosen] for ends in (_LOW, _HIGH, _STEPS))
     pixels = block.square().unsqueeze(1)
     scaled = _scaled(start)
-    before = _Prior(scaled.clone(), pixels * precision, pixels.square() * precision)
+    before = _Prior(_scaled(at), pixels * precision, pixels.square() * precision)
     scaled[:, chosen] = torch.minimum(torch.maximum(scaled[:, chosen], low), high)
     state = _evaluate(data, scaled, before, **setting)
     damping = torch.full((len(start),), _FIRST, dtype=torch.float64, device=start.device)
@@ -214,11 +214,13 @@ def fit_discs(
     start: Tensor,
     free: Sequence[str] = ("r_turn", "v_max_sini", "axis_deg", "centre_x", "centre_y", "v_sys"),
     *,
-    prior: Mapping[str, float] | None = None,
+    prior: Mapping[str, float | Tensor] | None = None,
+    prior_at: Tensor | None = None,
     clip: float = 2.5,
     steps: int = 20,
     nodes: int = 4,
     curve: CurveShape = "arctan",
+    central_light: float = 0.0,
     block: Tensor | float = 4.0,
 ) -> DiscFit:
     """Fit the ``free`` parameters of `disc.gradients.names_of` the curve, the others held where they start.
@@ -230,13 +232,16 @@ def fit_discs(
     start : Tensor, (galaxy, 9)
         Where to begin, and the values of what is held. For the curve "slope" (galaxy, 10), or an outer slope of 0 is added.
     prior : mapping, optional
-        1 sigma by name, in deg, ln, pixels or the velocity's unit, of normal priors about ``start``.
+        1 sigma by name, a number or (galaxy,), in deg, ln, pixels or the velocity's unit, of normal priors about ``prior_at``
+        (galaxy, 9), or ``start``.
     clip : float
         Residuals beyond so many sigma weigh less (Huber 1964).
     steps : int
         The most evaluations of the model.
     curve : "arctan", "tanh" or "slope"
         One of `disc.curve_shapes`.
+    central_light : float
+        1 sigma of the amplitude of light in the middle that no exponential disc has, over the peak; 0 = there is none.
     block : Tensor, (galaxy,), or float
         Width of the covariance's blocks, pixels: 1.5 beams, or errors are too small where noise is correlated over a beam.
 
@@ -246,17 +251,18 @@ def fit_discs(
     known = names_of(curve)
     if not free or set(free) - set(known):
         raise ModelError(f"fit_discs: {', '.join(set(free) - set(known)) or 'nothing'} cannot be fitted; known: {', '.join(known)}.")
-    if start.shape[1] < len(known):
-        start = torch.cat([start, torch.zeros_like(start[:, :1])], dim=1)
+    start, at = (_widened(given, len(known)).double() for given in (start, start if prior_at is None else prior_at))
     chosen = [known.index(name) for name in known if name in free]
     names, held = tuple(known[k] for k in chosen), tuple(name for name in known[:2] if name not in free)
     use_intensity = bool({"inclination_deg", "r_scale"} & set(free))
-    precision = torch.tensor([(prior or {}).get(name, math.inf) ** -2 for name in known], dtype=torch.float64, device=start.device)
+    precision = torch.zeros((len(start), len(known)), dtype=torch.float64, device=start.device)
+    for name, sigma in (prior or {}).items():
+        precision[:, known.index(name)] = torch.as_tensor(sigma, dtype=torch.float64, device=start.device) ** -2
     block = torch.as_tensor(block, dtype=torch.float64, device=start.device).expand(len(start))
-    setting = {"use_intensity": use_intensity, "clip": clip, "nodes": nodes, "curve": curve}
+    setting = {"use_intensity": use_intensity, "clip": clip, "nodes": nodes, "curve": curve, "central_light": central_light}
     chunk = _AT_A_TIME if start.device.type == "cpu" else _AT_A_TIME_GPU
     found = [
-        _fit(data.select(rows), start[rows].double(), chosen, precision, block[rows], steps, setting)
+        _fit(data.select(rows), start[rows], at[rows], chosen, precision[rows], block[rows], steps, setting)
         for rows in torch.arange(len(start), device=start.device).split(chunk)
     ]
     return DiscFit(names, held, *(torch.cat(parts) for parts in zip(*found, strict=True)))
