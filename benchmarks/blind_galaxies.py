@@ -23,7 +23,9 @@ import yaml
 with warnings.catch_warnings():  # importing kinms silences every later warning of the process
     from kinms import KinMS
 
-__all__ = ["PARAMETERS", "Clouds", "Observed", "draw_clouds", "draw_truth", "effective_beam", "observe", "read_population", "read_shard"]
+__all__ = [
+    "PARAMETERS", "Clouds", "Galaxy", "Observed", "draw_clouds", "draw_truth", "effective_beam", "observe", "read_population", "read_shard",
+]  # fmt: skip
 
 HERE = Path(__file__).parent
 PARAMETERS = ("inclination_deg", "r_scale", "r_turn", "v_max_sini")
@@ -61,8 +63,10 @@ class Observed:
     beam: float
 
 
-class _Galaxy(KinMS):
-    """KinMS up to its projected cloudlets: summed per pixel, with their own velocities."""
+class Galaxy(KinMS):
+    """KinMS up to its projected cloudlets: summed per pixel, with their own velocities and, if given, each its ``brightness``."""
+
+    brightness: np.ndarray | None = None
 
     def create_warp(self, array, r_flat):
         return float(array[0])  # no warps: spares an array of equal angles and its sines
@@ -71,8 +75,12 @@ class _Galaxy(KinMS):
         x, y = (np.round(at + c).astype(np.int64) for at, c in zip((x2, y2), cent, strict=False))  # as KinMS does
         inside = (x >= 0) & (x < SIZE) & (y >= 0) & (y < SIZE)
         pixel = (y * SIZE + x)[inside]
-        self.flux = np.bincount(pixel, minlength=SIZE**2).reshape(SIZE, SIZE)
-        self.momentum = np.bincount(pixel, weights=los_vel[inside], minlength=SIZE**2).reshape(SIZE, SIZE)
+        light, velocity = None, los_vel[inside]
+        if self.brightness is not None:
+            light = self.brightness[inside]
+            velocity = light * velocity
+        self.flux = np.bincount(pixel, weights=light, minlength=SIZE**2).reshape(SIZE, SIZE)
+        self.momentum = np.bincount(pixel, weights=velocity, minlength=SIZE**2).reshape(SIZE, SIZE)
         return np.zeros((0, 3)), inside
 
     def add_fluxes(self, clouds2do, subs):
@@ -85,8 +93,8 @@ class _Galaxy(KinMS):
         self.randompick_phi = 2 * np.pi * ((shift[1] + steps / _PLASTIC**2) % 1)
 
 
-def _kinms(beam: float, cloudlets: int, seed: int) -> _Galaxy:
-    return _Galaxy(SIZE, SIZE, 2, 1.0, 1.0, [beam, beam, 0], nSamps=cloudlets, seed=seed)
+def _kinms(beam: float, cloudlets: int, seed: int) -> Galaxy:
+    return Galaxy(SIZE, SIZE, 2, 1.0, 1.0, [beam, beam, 0], nSamps=cloudlets, seed=seed)
 
 
 def read_population(path: Path = HERE / "blind_test" / "population.yaml") -> dict:
