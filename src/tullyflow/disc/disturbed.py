@@ -27,7 +27,8 @@ __all__ = ["Disturbance", "DisturbedMaps", "disturbed_disc"]
 _RADII, _FARTHEST = 1024, 256.0  # of the table a rotation curve is read from; pixels
 _NEAR = 1e-3  # pixels: the least distance from the axes
 _EDGE_ON = 0.1  # cos i, in quadrature: a ring is never thinner, as a disc of some thickness is not
-_RINGS = 3  # iterations for the radius of the ring seen
+_FAINTEST = -80.0  # ln of the light: below, processors are slow
+_RINGS = 8  # iterations for the radius of the ring seen
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def _read(curve: Radial, radius: Tensor) -> Tensor:
     nodes = torch.linspace(0, 1, _RADII + 1, dtype=radius.dtype, device=radius.device)
     table = curve(_FARTHEST * nodes.square().unsqueeze(0))
     at = (radius.flatten(1) * (_RADII**2 / _FARTHEST)).sqrt_().clamp_(max=_RADII - 1e-3)
-    below = at.long()
-    return torch.addcmul(table.gather(1, below), table.diff(dim=1).gather(1, below), at - below).view_as(radius)
+    below = at.nan_to_num().long()
+    return torch.addcmul(table.gather(1, below), table.diff(dim=1).gather(1, below), at.frac_()).view_as(radius)
 
 
 def _soft(cos: Tensor) -> Tensor:
@@ -96,26 +97,26 @@ def _fluxes(x: Tensor, y: Tensor, angle: Tensor, r_scale: Tensor, r_z: Tensor, c
     scale, height = r_scale.view(-1, 1, 1, 1), r_z.view(-1, 1, 1, 1)
     across = y.abs().clamp(min=_NEAR).unsqueeze(1).unsqueeze(-1)
     q, z, log_length = (part.squeeze(-1) for part in sight_lines(cos, sin, scale, height, across, nodes))
-    panel = torch.arange(3 * nodes, device=x.device).view(1, -1, 1) // nodes
-    ahead = torch.where(panel == 2, -1.0, 1.0).to(x) * torch.where(y < 0, -1.0, 1.0).to(x).unsqueeze(1)  # the sign of q
     x = x.unsqueeze(1)
-    radius = torch.sqrt(q.square() + x.square() + _NEAR**2)
-    weight = torch.exp(log_length - z / height.squeeze(-1) - radius / scale.squeeze(-1))
-    c, s = x / radius, ahead * q / radius
+    radius = torch.addcmul(x.square() + _NEAR**2, q, q).sqrt_()
+    weight = torch.addcmul(log_length, radius, -1 / scale.squeeze(-1)).addcmul_(z, -1 / height.squeeze(-1)).clamp_(min=_FAINTEST).exp_()
+    c, s = x / radius, q / radius
+    s[:, 2 * nodes :] *= -1  # the third panel lies behind the axis
+    s *= torch.where(y < 0, -1.0, 1.0).to(x).unsqueeze(1)
 
     def each(value: Tensor) -> Tensor:
         return value.view(-1, 1, 1)
 
-    side = 1 + each(extra.lopsided * extra.lopsided_angle.cos()) * c + each(extra.lopsided * extra.lopsided_angle.sin()) * s
-    velocity = _read(curve, radius) * (side * c + each(extra.radial) * s)
+    side = (each(extra.lopsided * part) for part in (extra.lopsided_angle.cos(), extra.lopsided_angle.sin()))
+    velocity = torch.addcmul(next(side) * c, s, next(side)).add_(1).mul_(c).addcmul_(s, each(extra.radial)).mul_(_read(curve, radius))
     if extra.bar_tangential.any() or extra.bar_radial.any():
         twice_c, twice_s = 2 * c * c - 1, 2 * c * s
         bar_c, bar_s = each((2 * extra.bar_angle).cos()), each((2 * extra.bar_angle).sin())
+        flow = torch.addcmul(twice_c * bar_c, twice_s, bar_s).mul_(c).mul_(each(extra.bar_tangential))
+        flow += torch.addcmul(twice_s * bar_c, twice_c, -bar_s).mul_(s).mul_(each(extra.bar_radial))
         out = radius / each(extra.bar_radius)
-        flow = each(extra.bar_tangential) * (twice_c * bar_c + twice_s * bar_s) * c
-        flow += each(extra.bar_radial) * (twice_s * bar_c - twice_c * bar_s) * s
-        velocity -= out * torch.exp((1 - out.square()) / 2) * flow
-    return weight.sum(1), (weight * velocity).sum(1)
+        velocity -= flow.mul_(out).mul_(((1 - out * out) / 2).exp_())
+    return weight.sum(1), velocity.mul_(weight).sum(1)
 
 
 def disturbed_disc(
