@@ -66,7 +66,7 @@ def sandwich(maps: Sequence[MapScores], prior_weight: Tensor, prior_variance: Te
     NaN of one galaxy gives it inf and stays there.
     """
     k = prior_weight.shape[1]
-    bread, simple, score = torch.diag_embed(prior_weight), torch.diag_embed(prior_variance), 0
+    bread, simple, score = torch.diag_embed(prior_weight), 0, 0
     areas = valid.sum((1, 2)) / width.square()
     for each in maps:
         flat = (each.by * each.inside.unsqueeze(1)).flatten(2)
@@ -77,10 +77,10 @@ def sandwich(maps: Sequence[MapScores], prior_weight: Tensor, prior_variance: Te
         bread = bread + curvature
         simple = simple + curvature * (correlated / number).view(-1, 1, 1)
         score = score + each.by * pulled.unsqueeze(1)
-    meat = (_smooth(score, width).flatten(2) @ score.flatten(2).mT).double() + torch.diag_embed(prior_variance)
+    meat = (_smooth(score, width).flatten(2) @ score.flatten(2).mT).double()
     share = (areas / (areas + k)).view(-1, 1, 1)
     boost = (areas / (areas - k).clamp(min=1e-9)).clamp(max=_LARGEST_BOOST).view(-1, 1, 1)
-    meat = (share * meat + (1 - share) * simple) * boost
+    meat = (share * meat + (1 - share) * simple) * boost + torch.diag_embed(prior_variance)  # priors have no residuals
     usable = (bread.isfinite() & meat.isfinite()).all(-1).all(-1) & (areas > 1)
     diagonal = bread.diagonal(dim1=1, dim2=2)
     usable = usable & (diagonal > 0).all(-1)
