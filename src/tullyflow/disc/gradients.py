@@ -98,6 +98,7 @@ def disc_gradients(
     size: int = STAMP,
     thickness: float = 1.0,
     curve: CurveShape = "arctan",
+    cells: int = 1,
 ) -> DiscGradients:
     """Return the maps of discs anywhere on the stamp and their derivatives.
 
@@ -112,16 +113,18 @@ def disc_gradients(
         As in `disc.projection.project_disc`, whose maps these are where axis, centre and v_sys are 0.
     curve : "arctan", "tanh" or "slope"
         Which of `disc.curve_shapes`. Raises `ModelError` for another.
+    cells : int
+        Samples along a pixel's side, before the beam smears them: 2 where the disc is thinner than a pixel on the sky.
 
-    The peak is that of the disc on its own grid, and is held when lengths and inclination change it: the brightness is a free factor.
+    The peak is that of the brightest pixel, whatever the lengths, the inclination and the centre are.
     """
     half = size // 2
     check_curve(curve)
     inclination, r_scale, r_turn, v_max_sini, axis, x0, y0, v_sys, brightness, *outer = parameters.unbind(-1)
-    edges = cell_grid(half, beyond=beam_fwhm is not None, like=parameters)
+    edges = cell_grid(half * cells, beyond=beam_fwhm is not None, like=parameters) / cells
     edges = torch.cat([-edges.flip(0), edges[1:]])
     centres = (edges[1:] + edges[:-1]) / 2
-    first = (len(centres) - size) // 2
+    at = torch.arange(size, dtype=edges.dtype, device=edges.device) - (size - 1) / 2
     sky_y, sky_x = (part.flatten().unsqueeze(0) for part in torch.meshgrid(centres, centres, indexing="ij"))
     turned = torch.deg2rad(axis).unsqueeze(-1)
     cos, sin = turned.cos(), turned.sin()
@@ -137,8 +140,7 @@ def disc_gradients(
         maps += [(by_x * y - by_y * x) * degree, by_y * sin - by_x * cos, -by_x * sin - by_y * cos]
     stacked = torch.stack([*maps, *p_b], dim=1).unflatten(-1, (len(centres), len(centres)))
     if beam_fwhm is not None:
-        at = centres[first : first + size]
-        share = beam_matrix(beam_fwhm, edges, at).unsqueeze(1)
+        share = beam_matrix(beam_fwhm * cells, edges * cells, at * cells).unsqueeze(1)
         stacked = share @ stacked @ share.mT
     f, p, f_i, p_i, f_s, p_s, p_t, f_a, f_u, f_w, p_a, p_u, p_w, *p_b = stacked.unbind(1)
     total = f.clamp(min=torch.finfo(f.dtype).tiny)
@@ -154,4 +156,9 @@ def disc_gradients(
     by_velocity = [of_velocity(p_i, f_i), of_velocity(p_s, f_s), v * p_t / total, v * mean,
                    of_velocity(p_a, f_a), of_velocity(p_u, f_u), of_velocity(p_w, f_w), one, zero,
                    *(v * p / total for p in p_b)]  # fmt: skip
-    return DiscGradients(f * shape, v * mean + v_sys.view(-1, 1, 1), torch.stack(by_intensity, 1), torch.stack(by_velocity, 1))
+    seen, by_intensity = f * shape, torch.stack(by_intensity, 1)
+    brightest = f.flatten(1).argmax(1).view(-1, 1, 1)
+    of_peak = by_intensity.flatten(2).gather(2, brightest.expand(-1, by_intensity.shape[1], 1)).unsqueeze(-1)
+    of_peak[:, NAMES.index("brightness")] = 0
+    by_intensity = by_intensity - of_peak * (f / peak).unsqueeze(1)
+    return DiscGradients(seen, v * mean + v_sys.view(-1, 1, 1), by_intensity, torch.stack(by_velocity, 1))
