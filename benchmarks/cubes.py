@@ -66,12 +66,12 @@ def true_moments(cube: np.ndarray, header: fits.Header) -> tuple[np.ndarray, np.
     return flux, mean, square - np.median(step) ** 2 / 12
 
 
-def beam_noise(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
-    """White along the spectrum, correlated by the elliptical beam on the sky, of unit standard deviation."""
+def beam_noise(shape: tuple[int, int, int], rng: np.random.Generator, beam: tuple[float, float, float] = BEAM) -> np.ndarray:
+    """White along the spectrum, correlated by the elliptical beam (pixels, deg) on the sky, of unit standard deviation."""
     ky, kx = np.meshgrid(np.fft.fftfreq(shape[1]), np.fft.rfftfreq(shape[2]), indexing="ij")
-    angle = np.radians(BEAM[2])
+    angle = np.radians(beam[2])
     along, across = -kx * np.sin(angle) + ky * np.cos(angle), kx * np.cos(angle) + ky * np.sin(angle)
-    damp = np.exp(-2 * np.pi**2 * ((BEAM[0] / FWHM_PER_SIGMA * along) ** 2 + (BEAM[1] / FWHM_PER_SIGMA * across) ** 2))
+    damp = np.exp(-2 * np.pi**2 * ((beam[0] / FWHM_PER_SIGMA * along) ** 2 + (beam[1] / FWHM_PER_SIGMA * across) ** 2))
     smooth = np.fft.irfft2(np.fft.rfft2(rng.standard_normal(shape)) * damp, s=shape[1:])
     return smooth / smooth.std()
 

@@ -1,6 +1,5 @@
 """Real galaxies through the workflow, beside published values.
 
-    python benchmarks/published.py cubes --mirror MIRROR      HI cubes, ALMA and CARMA CO maps, through the survey 'local'
     python benchmarks/published.py sample --mirror MIRROR     eleven MaNGA and SAMI galaxies (config/real_sample.yaml)
     python benchmarks/published.py fields --truth CSV         a finished run of velocity fields: angles, residuals, bounds
 
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from astropy.io import fits
 from record import keep
 
 from tullyflow import tables
@@ -39,62 +37,6 @@ def sample_of(name: str) -> pd.DataFrame:
 
 def difference(a, b, period=360.0):
     return (np.asarray(a, float) - np.asarray(b, float) + period / 2) % period - period / 2
-
-
-def curve_value(path: Path, radius: float) -> tuple[float, float]:
-    """V sin i (km/s) of a published curve at a radius (arcsec), and the curve's last radius: HDU 2, 32 values from 0 to half the map."""
-    with fits.open(path) as hdus:
-        half = abs(hdus[0].header["CDELT1"]) * 3600 * hdus[0].header["NAXIS1"] / 2
-        curve = np.asarray(hdus[2].data, float).ravel()
-    radii = np.linspace(0, half, curve.size)
-    good = np.isfinite(curve)
-    return float(np.interp(min(radius, half), radii[good], curve[good])), half
-
-
-def cubes(mirror: Path) -> None:
-    folder = ROOT / "results" / "cubes-input"
-    folder.mkdir(parents=True, exist_ok=True)
-    wisdom, edge = mirror / "wisdom", mirror / "edge_ngc4047"
-    rows = [
-        {"galaxy": name, "velocity": wisdom / f"{name}_mom1.fits", "velocity_hdu": 0,
-         "intensity": wisdom / f"{name}_mom0.fits", "intensity_hdu": 0, "psf_fwhm_arcsec": beam}
-        for name, beam in (("NGC0383", 0.175), ("NGC4697", 0.56), ("FRL49", 0.22))
-    ]  # fmt: skip
-    stem = edge / "NGC4047.co.smo7_dil"
-    rows.append({"galaxy": "NGC4047", "velocity": f"{stem}.mom1.fits.gz", "velocity_err": f"{stem}.emom1.fits.gz",
-                 "intensity": f"{stem}.mom0.fits.gz", "intensity_err": f"{stem}.emom0.fits.gz",
-                 "dispersion": f"{stem}.mom2.fits.gz", "psf_fwhm_arcsec": 7.0})  # fmt: skip
-    positions = {"NGC_2903": (143.0421, 21.5008), "eso121-g6": (91.8740, -61.8075)}
-    for name, (ra, dec) in positions.items():
-        rows.append({"galaxy": name, "cube": mirror / "hi_cubes" / f"{name}.fits", "ra_deg": ra, "dec_deg": dec})
-    pd.DataFrame(rows).to_csv(folder / "galaxies.csv", index=False)
-    run("--configfile", "config/local.yaml", "--config", f"catalogue={folder / 'galaxies.csv'}", "run=cubes",
-        "network={adapt: false}", "maps={snr_min: 3}")  # fmt: skip
-    found = sample_of("cubes").set_index("galaxy")
-    published = {  # V sin i km/s and its error, where it is from; PA deg, v_sys km/s
-        "NGC_2903": (184.6 * np.sin(np.radians(66)), 5.6, "SPARC V_flat 184.6 x sin 66 deg", 204.3, 555.6),
-        "NGC4047": (216.3 * np.sin(np.radians(42.1)), 2.2, "EDGE-CALIFA V_rot 216.3 x sin 42.1 deg", 284.0, 3419.0),
-    }
-    figures = {}
-    for name, row in found.iterrows():
-        sini = np.sin(np.radians(row.inclination_used_deg))
-        figure = {
-            "V_max sin i": f"{row.v_max_sini_kms:.1f} +- {row.v_max_sini_kms_err:.1f}",
-            "V(r_max) sin i": f"{row.v_rmax_kms * sini:.1f}",
-            "r_max arcsec": round(row.r_max_arcsec, 2),
-            "inclination": f"{row.inclination_deg:.1f} +- {row.inclination_deg_err:.1f}",
-            "PA": f"{row.pa_deg:.1f} +- {row.pa_err_deg:.1f}",
-            "v_sys": round(row.v_sys_kms, 1),
-            "flags": row.flag_names,
-        }
-        if name in ("NGC0383", "NGC4697"):
-            value, last = curve_value(wisdom / f"{name}_mom0.fits", row.r_max_arcsec)
-            figure["published V sin i at r_max"] = f"{value:.1f} (curve ends at {last:.1f} arcsec)"
-        if name in published:
-            value, err, source, pa, v_sys = published[name]
-            figure["published"] = f"V sin i {value:.1f} +- {err}, {source}; PA {pa}; v_sys {v_sys}"
-        figures[name] = figure
-    keep("published_cubes", figures)
 
 
 def real_sample(mirror: Path) -> None:
@@ -195,14 +137,14 @@ def fields(truth: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["cubes", "sample", "fields"])
+    parser.add_argument("what", choices=["sample", "fields"])
     parser.add_argument("--mirror", type=Path)
     parser.add_argument("--truth", type=Path)
     args = parser.parse_args()
     if args.what == "fields":
         fields(args.truth.resolve())
     else:
-        {"cubes": cubes, "sample": real_sample}[args.what](args.mirror.resolve())
+        real_sample(args.mirror.resolve())
 
 
 if __name__ == "__main__":
