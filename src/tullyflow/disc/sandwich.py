@@ -49,15 +49,15 @@ def _smooth(maps: Tensor, width: Tensor) -> Tensor:
     return kernel @ maps @ kernel
 
 
-def sandwich(maps: Sequence[MapScores], prior_weight: Tensor, prior_variance: Tensor, valid: Tensor, width: Tensor) -> Tensor:
+def sandwich(maps: Sequence[MapScores], prior_weight: Tensor, valid: Tensor, width: Tensor) -> Tensor:
     """Return the covariance (galaxy, k, k), float64; inf where the maps do not fix the parameters.
 
     Parameters
     ----------
     maps : sequence of MapScores
         The maps that were fitted, at the optimum.
-    prior_weight, prior_variance : Tensor, (galaxy, k)
-        What normal priors add to H and to M.
+    prior_weight : Tensor, (galaxy, k)
+        The precision of normal priors, which H and M have too.
     valid : Tensor, (galaxy, y, x)
         Pixels that count.
     width : Tensor, (galaxy,)
@@ -80,7 +80,7 @@ def sandwich(maps: Sequence[MapScores], prior_weight: Tensor, prior_variance: Te
     meat = (_smooth(score, width).flatten(2) @ score.flatten(2).mT).double()
     share = (areas / (areas + k)).view(-1, 1, 1)
     boost = (areas / (areas - k).clamp(min=1e-9)).clamp(max=_LARGEST_BOOST).view(-1, 1, 1)
-    meat = (share * meat + (1 - share) * simple) * boost + torch.diag_embed(prior_variance)  # priors have no residuals
+    meat = (share * meat + (1 - share) * simple) * boost + torch.diag_embed(prior_weight)  # priors have no residuals
     usable = (bread.isfinite() & meat.isfinite()).all(-1).all(-1) & (areas > 1)
     diagonal = bread.diagonal(dim1=1, dim2=2)
     usable = usable & (diagonal > 0).all(-1)

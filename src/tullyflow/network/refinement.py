@@ -1,29 +1,39 @@
-"""Refine the network's answers: the rotation curve by least squares on the stamp, from where the network says it is.
+"""Refine the network's answers: discs by least squares on both maps of a stamp, from where the network says they are.
 
-Inclination and scale length are held where the velocities take them from (the network, or the photometry): the velocity map says little
-of them, and they say how the curve follows (`disc.fit.DiscFit.by_held`). Free are r_turn, V sin i, the axis, the centre and the systemic
-velocity, which nobody knows as well as this map.
+All of a disc is free: inclination, scale length, r_turn, V sin i, axis, centre, systemic velocity and brightness. Where the intensity
+stamp is only photometry, inclination and scale length are held at the photometry's, and `by_held` says how the curve follows them.
+
+The fit is made twice. What the first one leaves beyond the errors given (clumps in the intensity, streaming in the velocity, the curve's
+shape) is measured on its residuals, one number per map, and joins the errors of the second: the maps weigh as much as they deserve, and
+a priori knowledge weighs as much as it should against them.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from tullyflow.disc.fit import DiscData, fit_discs
+from tullyflow.disc.fit import DiscData, DiscFit, fit_discs
+from tullyflow.disc.gradients import NAMES, disc_gradients
 from tullyflow.network.batch import Stamps
 from tullyflow.settings import Network
 
-__all__ = ["Refined", "refine_curves"]
+__all__ = ["FITTED", "Refined", "refine_discs"]
 
 log = logging.getLogger("tullyflow")
 
+FITTED = NAMES[:8]  # what is told of: all but the brightness
 _PRIOR = {"r_turn": 1.0, "v_max_sini": 1.0, "centre_x": 1.0, "centre_y": 1.0}  # ln, about the network's answer; stamp pixels
-_BLOCK_BEAMS, _NARROWEST_BLOCK = 1.5, 4.0  # width of the covariance's blocks: in beams, and at least so many stamp pixels
+_BLOCK_BEAMS, _NARROWEST_BLOCK = 1.25, 4.0  # side of the area of one measurement: in beams, and at least so many stamp pixels
 _FARTHEST_AXIS = 30.0  # deg from the axis of the map: beyond, the fit follows something that is not its rotation
-_CURVE_MISMATCH = 0.02  # of V, in ln: what rotation curves that are no arctan leave (benchmarks/refinement.py)
+_MISMATCH = {"v_max_sini": 0.02}  # ln: what no residual shows: curves that are no arctan
 _FARTHEST = 2.0  # ln: how far a sample may be from the fit, whose errors are those of a straight line
+_CENTRAL_LIGHT = 0.5  # of the peak: 1 sigma of a bulge or a hole
+_CLUMPS = 0.1  # of the intensity, in the first fit
+_FIRST_STEPS, _STEPS = 12, 20
+_ONE_SIGMA = 0.6827
 
 
 @dataclass(frozen=True)
@@ -31,48 +41,112 @@ class Refined:
     """What least squares found; all (galaxy, ...), NaN where ``converged`` is False: there the network's answer stands.
 
     ``parameters`` (4) in deg, half-widths and km/s; ``placing`` (4): axis (deg), centre x and y (stamp pixels), v_sys (km/s), all from
-    where the stamp has them. ``covariance`` (2, 2) is of ln r_turn and ln V sin i at held inclination and scale length, with
-    2 % of V for curves of other shapes; ``by_held`` (2, 2) how they follow inclination (deg) and ln r_scale.
+    where the stamp has them. ``covariance`` (8, 8) is of `FITTED` in deg, ln, ln, ln, deg, pixels, pixels, km/s, at held inclination and
+    scale length where they are ``held`` (), whose rows are 0; ``by_held`` (8, 2) then says how all follow inclination (deg) and ln r_scale.
+    ``mismatch`` (2) is what was added to the errors: over the peak of the intensity, and km/s.
     """
 
     parameters: np.ndarray
     placing: np.ndarray
     covariance: np.ndarray
     by_held: np.ndarray
+    held: np.ndarray
+    mismatch: np.ndarray
     converged: np.ndarray
 
-    def curve_samples(self, drawn: np.ndarray, held: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Draw r_turn (half-widths) and V sin i (km/s), (sample, galaxy, 2), for samples ``drawn`` (sample, galaxy, 2) of what was held.
+    def samples(self, drawn: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Draw parameters (sample, galaxy, 4) in deg, half-widths and km/s, where the fit stands; elsewhere they are as ``drawn``.
 
-        ``held`` (galaxy, 2) are inclination (deg) and r_scale (any unit, that of ``drawn``) as the fit held them.
+        ``drawn`` (sample, galaxy, 4): inclination and r_scale of galaxies whose fit held them are taken from it, and the curve follows.
         """
-        off = np.stack([drawn[..., 0] - held[:, 0], np.log(drawn[..., 1] / held[:, 1])], axis=-1)
-        follows = np.einsum("sgh,gfh->sgf", off, self.by_held).clip(-_FARTHEST, _FARTHEST)
-        known = np.where(self.converged[:, None, None], self.covariance, np.eye(2))
-        noise = np.einsum("gij,sgj->sgi", np.linalg.cholesky(known), generator.standard_normal(drawn.shape))
-        return self.parameters[:, 2:] * np.exp(follows + noise.clip(-_FARTHEST, _FARTHEST))
+        off = np.stack([drawn[..., 0] - self.parameters[:, 0], np.log(drawn[..., 1] / self.parameters[:, 1])], axis=-1)
+        off = np.where((self.held & self.converged)[:, None], off, 0)
+        known = np.where(self.converged[:, None, None], self.covariance[:, :4, :4], 0)
+        values, vectors = np.linalg.eigh(known)
+        root = vectors * np.sqrt(values.clip(0, None))[:, None, :]
+        noise = np.einsum("gij,sgj->sgi", root, generator.standard_normal(drawn.shape))
+        moved = np.einsum("sgh,gfh->sgf", off, np.where(self.converged[:, None, None], self.by_held[:, :4], 0)) + noise
+        tilted = self.parameters[:, 0] + moved[..., 0] + off[..., 0]
+        tilted = np.where(tilted > 90, 180 - tilted, tilted).clip(1, 90)
+        scaled = moved[..., 1:]
+        scaled[..., 0] += off[..., 1]
+        fitted = np.concatenate([tilted[..., None], self.parameters[:, 1:] * np.exp(scaled.clip(-_FARTHEST, _FARTHEST))], axis=-1)
+        return np.where(self.converged[:, None], fitted, drawn)
 
 
-def refine_curves(stamps: Stamps, parameters: np.ndarray, network: Network, device: torch.device) -> Refined:
+def _spread(residual: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the squares that the residuals (galaxy, y, x) have on average, and that of half the range of the middle 68 %, (galaxy,)."""
+    size = torch.where(valid, residual.abs(), torch.inf).flatten(1).sort(dim=1).values
+    at = (_ONE_SIGMA * (valid.sum((1, 2)) - 1).clamp(min=0)).long()
+    mean = torch.where(valid, residual, 0).square().sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
+    return mean, size.gather(1, at.unsqueeze(1)).squeeze(1).square()
+
+
+def _learned(data: DiscData, first: DiscFit, given: DiscData, nodes: int) -> tuple[DiscData, Tensor]:
+    """Return the data with the errors ``given`` and what the first fit leaves beyond them, and that, (galaxy, 2).
+
+    Of the intensity the mean square counts, less that of its errors: bars, arms and bulges are in its tails and pull the disc with them. Of the velocity the middle
+    68 %, less the median variance given: Huber's loss takes care of its tails.
+    """
+    added = []
+    for rows in torch.arange(len(first.parameters), device=first.parameters.device).split(16):
+        model = disc_gradients(first.parameters[rows].to(data.velocity), None if data.beam is None else data.beam[rows], nodes)
+        valid = data.valid[rows]
+        intensity, _ = _spread(data.intensity[rows] - model.intensity, valid)
+        noise, _ = _spread(given.intensity_err[rows], valid)
+        _, velocity = _spread(data.velocity[rows] - model.velocity, valid)
+        stated = torch.where(valid, given.velocity_err[rows], torch.nan).flatten(1).nanmedian(dim=1).values.square()
+        added.append(torch.stack([intensity - noise, velocity - stated], dim=1).clamp(min=0))
+    more = torch.cat(added).nan_to_num(posinf=0)
+    wider = (torch.sqrt(e.square() + t.view(-1, 1, 1)) for e, t in zip((given.intensity_err, given.velocity_err), more.T, strict=True))
+    return replace(data, **dict(zip(("intensity_err", "velocity_err"), wider, strict=True))), more.sqrt()
+
+
+def _fit_twice(stamps: Stamps, start: Tensor, free: tuple[str, ...], network: Network) -> tuple[DiscFit, Tensor]:
+    beam = stamps.beam if network.beam else None
+    given = DiscData(stamps.intensity, stamps.intensity_err, stamps.velocity, stamps.velocity_err, stamps.valid, beam)
+    mismatch = (network.mismatch_fraction * start[:, 3]).square().view(-1, 1, 1)
+    wide = (stamps.velocity_err.square() + network.velocity_error_floor**2 + mismatch).sqrt().to(stamps.velocity)
+    clumpy = torch.hypot(stamps.intensity_err, _CLUMPS * stamps.intensity.clamp(min=0))
+    block = (_BLOCK_BEAMS * stamps.beam).clamp(min=_NARROWEST_BLOCK)
+    setting = {"free": free, "prior_at": start, "nodes": network.quadrature_nodes, "block": block, "central_light": _CENTRAL_LIGHT}
+    prior = {name: sigma for name, sigma in _PRIOR.items() if name in free}
+    data = replace(given, velocity_err=wide, intensity_err=clumpy)
+    first = fit_discs(data, start, prior=prior, steps=_FIRST_STEPS, **setting)
+    data, added = _learned(data, first, given, network.quadrature_nodes)
+    return fit_discs(data, first.parameters, prior=prior, steps=_STEPS, **setting), added
+
+
+def refine_discs(stamps: Stamps, parameters: np.ndarray, held: np.ndarray, network: Network, device: torch.device) -> Refined:
     """Refine ``parameters`` (galaxy, 4), in deg, half-widths and km/s, on the stamps; see the module.
 
-    Errors of the velocity have ``velocity_error_floor`` and ``mismatch_fraction`` of V sin i in quadrature, as in the reconstruction's
-    chi-squared. Blocks of the covariance are 1.5 beams wide. NaN parameters are not refined, nor discs that would turn by more than 30 deg.
+    ``held`` (galaxy,): inclination and r_scale stay what they are, and the intensity is not used. NaN parameters are not refined, nor
+    discs that would turn by more than 30 deg.
     """
-    if not len(stamps):
-        return Refined(np.empty((0, 4)), np.empty((0, 4)), np.empty((0, 2, 2)), np.empty((0, 2, 2)), np.empty(0, bool))
+    count = len(stamps)
+    found = Refined(
+        np.full((count, 4), np.nan), np.full((count, 4), np.nan), np.full((count, 8, 8), np.nan), np.zeros((count, 8, 2)),
+        np.asarray(held, bool), np.full((count, 2), np.nan), np.zeros(count, bool),
+    )  # fmt: skip
     stamps, start = stamps.to(device), torch.as_tensor(parameters, dtype=torch.float64, device=device)
-    mismatch = (network.mismatch_fraction * start[:, 3]).square().view(-1, 1, 1)
-    error = (stamps.velocity_err.square() + network.velocity_error_floor**2 + mismatch).sqrt().to(stamps.velocity)
-    data = DiscData(stamps.intensity, stamps.intensity_err, stamps.velocity, error, stamps.valid, stamps.beam if network.beam else None)
     placed = torch.cat([start, torch.zeros_like(start), torch.ones_like(start[:, :1])], dim=1)
-    block = (_BLOCK_BEAMS * stamps.beam).clamp(min=_NARROWEST_BLOCK)
-    fit = fit_discs(data, placed, prior=_PRIOR, nodes=network.quadrature_nodes, block=block)
-    covariance = fit.covariance[:, :2, :2].clone()
-    covariance[:, 1, 1] += _CURVE_MISMATCH**2
-    columns = (fit.parameters[:, :4], fit.parameters[:, 4:8], covariance, fit.by_held[:, :2])
-    known = fit.converged & (fit.parameters[:, 4].abs() < _FARTHEST_AXIS)
-    columns = (torch.where(known.view(-1, *[1] * (c.ndim - 1)), c, torch.nan).cpu().numpy() for c in columns)
-    refined = Refined(*columns, known.cpu().numpy())
-    log.info("network: %d of %d rotation curves refined by least squares", refined.converged.sum(), len(stamps))
-    return refined
+    for holding, free in ((False, NAMES), (True, NAMES[2:8])):
+        rows = np.flatnonzero(found.held == holding)
+        if not len(rows):
+            continue
+        index = torch.as_tensor(rows, device=device)
+        fit, added = _fit_twice(stamps.select(index), placed[index], free, network)
+        covariance = fit.covariance.cpu().numpy()
+        for name, sigma in _MISMATCH.items():
+            covariance[:, fit.free.index(name), fit.free.index(name)] += sigma**2
+        known = (fit.converged & (fit.parameters[:, 4].abs() < _FARTHEST_AXIS)).cpu().numpy()
+        rows, first = rows[known], 2 if holding else 0
+        found.converged[rows] = True
+        values = fit.parameters.cpu().numpy()[known]
+        found.parameters[rows], found.placing[rows], found.mismatch[rows] = values[:, :4], values[:, 4:8], added.cpu().numpy()[known]
+        found.covariance[rows] = 0
+        found.covariance[rows, first:, first:] = covariance[known, : 8 - first, : 8 - first]
+        if holding:
+            found.by_held[rows, 2:] = fit.by_held.cpu().numpy()[known]
+    log.info("network: %d of %d discs refined by least squares", found.converged.sum(), count)
+    return found
