@@ -3,9 +3,9 @@
     python benchmarks/kinms_galaxies.py [--galaxies 600] [--seed 2024] [--out results/kinms_galaxies.npz]     about 0.8 s of a core each
 
 Curves are polyex (Giovanelli & Haynes 1985) or the sum of a bulge, a Freeman disc and a pseudo-isothermal halo; discs are thick and
-flare; axis and inclination warp; bars stream (KinMS's bisymmetric flow after Spekkens & Sellwood 2007), some gas flows in or out. The
-light is an exponential disc with bulge, ring or truncation, a bar, two arms that wind, and clumps of cloudlets. KinMS projects the
-cloudlets, as in blind_galaxies.py, whose pixels and margins these are.
+flare; axis and inclination warp; bars stream (KinMS's bisymmetric flow after Spekkens & Sellwood 2007), gas streams at two arms that
+wind, flows in or out, and clumps of cloudlets move on their own. The light is an exponential disc with bulge, ring or truncation, and
+with bar, arms and clumps. KinMS projects the cloudlets, as in blind_galaxies.py, whose pixels and margins these are.
 
 `draw_survey` observes them: beams, fields of view, lost pixels, noise of mock_stamps.py that may be correlated from pixel to pixel.
 True are inclination, axis, centre and scale length of the main disc, v_sys and V(R) without streaming. Nothing here is shared with the
@@ -39,7 +39,7 @@ __all__ = ["KINDS", "KinmsGalaxies", "draw_galaxies", "draw_survey", "read_galax
 HERE = Path(__file__).parent
 KINDS = {  # the share of the galaxies that has it
     "polyex": 0.5, "bar": 0.3, "warp": 0.3, "radial": 0.2, "bulge": 0.4, "ring": 0.2, "truncation": 0.3, "arms": 0.5, "clumps": 0.6,
-    "flare": 0.5, "misplaced_light": 0.2,
+    "streams": 0.8, "flare": 0.5, "misplaced_light": 0.2,
 }  # fmt: skip
 CLOUDLETS, MOST_CLUMPS, IN_A_CLUMP = 1_000_000, 40, 2000
 AXIS_ERR, CENTRE_ERR, V_SYS_ERR = 3.0, 0.7, 3.0  # deg, pixels (each axis), km/s
@@ -117,19 +117,38 @@ def _clumps(scale: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     return clouds.reshape(-1, 3), np.repeat(share / each, each)
 
 
-def _pattern(x: np.ndarray, y: np.ndarray, scale: float, bar: tuple[float, float], has: dict, rng: np.random.Generator) -> np.ndarray:
-    """The brightness of cloudlets of the disc by arms and bar."""
-    radius = np.hypot(x, y)
-    factor = np.ones_like(radius)
-    if has["arms"]:
-        winding = rng.choice([-1, 1]) / np.tan(np.radians(rng.uniform(10, 30)))
-        angle = np.arctan2(y, x) - winding * np.log(np.maximum(radius, 0.05 * scale) / scale)
-        factor *= 1 + rng.uniform(0.2, 0.8) * np.minimum(radius / scale, 1) * np.cos(2 * angle - rng.uniform(0, 2 * np.pi))
-    if has["bar"]:
-        length, angle = bar
-        along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-        factor += rng.uniform(0.3, 1.5) * ((np.abs(along) < length) & (np.abs(across) < 0.3 * length))
-    return factor
+@dataclass(frozen=True)
+class _Arms:
+    """Two arms that wind with ln R, on the light and (fractions of V_2.2) on the motions in and along the circles."""
+
+    scale: float
+    winding: float
+    phase: float
+    contrast: float
+    radial: float
+    tangential: float
+
+    def wave(self, radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
+        return 2 * (angle - self.winding * np.log(np.maximum(radius, 0.05 * self.scale) / self.scale)) - self.phase
+
+    def light(self, radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
+        return 1 + self.contrast * np.minimum(radius / self.scale, 1) * np.cos(self.wave(radius, angle))
+
+    def velocity(self, radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
+        """Along the line of sight, in units of V_2.2 sin i."""
+        wave, rise = self.wave(radius, angle), np.minimum(radius / self.scale, 1)
+        return rise * (self.radial * np.cos(wave) * np.sin(angle) - self.tangential * np.sin(wave) * np.cos(angle))
+
+
+def _arms(scale: float, has: dict, rng: np.random.Generator) -> _Arms:
+    winding = rng.choice([-1, 1]) / np.tan(np.radians(rng.uniform(10, 30)))
+    contrast, motion = rng.uniform(0.2, 0.8) * has["arms"], rng.uniform(0.03, 0.12) * has["streams"]
+    return _Arms(scale, winding, rng.uniform(0, 2 * np.pi), contrast, motion, motion * rng.uniform(0.3, 1.0))
+
+
+def _bar_light(x: np.ndarray, y: np.ndarray, length: float, angle: float, rng: np.random.Generator) -> np.ndarray:
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    return rng.uniform(0.3, 1.5) * ((np.abs(along) < length) & (np.abs(across) < 0.3 * length))
 
 
 def _draw_one(seed: int, cloudlets: int) -> tuple[np.ndarray, ...]:
@@ -158,13 +177,17 @@ def _draw_one(seed: int, cloudlets: int) -> tuple[np.ndarray, ...]:
     model.use_lattice(rng.random(2))
     light = _profile(_RADIUS, scale, has, rng) * (12 * scale > _RADIUS)
     clouds = model.kinms_sampleFromArbDist_oneSided(_RADIUS, light, cloudlets, np.broadcast_to(thickness, _RADIUS.shape))
-    brightness = _pattern(clouds[:, 0], clouds[:, 1], scale, (length, angle), has, rng) / cloudlets
+    arms, drift = _arms(scale, has, rng), np.zeros(cloudlets)
+    at = np.hypot(clouds[:, 0], clouds[:, 1]), np.arctan2(clouds[:, 1], clouds[:, 0])
+    brightness = (arms.light(*at) + has["bar"] * _bar_light(clouds[:, 0], clouds[:, 1], length, angle, rng)) / cloudlets
     if has["misplaced_light"]:
         off = rng.uniform(0.05, 0.3)  # one side of the disc is brighter
-        brightness *= np.clip(1 + off * np.cos(np.arctan2(clouds[:, 1], clouds[:, 0]) - rng.uniform(0, 2 * np.pi)), 0.1, None)
+        brightness *= 1 + off * np.cos(at[1] - rng.uniform(0, 2 * np.pi))
     if has["clumps"]:
         more, share = _clumps(scale, rng)
         clouds, brightness = np.concatenate([clouds, more]), np.concatenate([brightness, share * brightness.sum()])
+        peculiar = rng.uniform(0, 0.1) * v_sini * rng.standard_normal(len(share) // IN_A_CLUMP)
+        drift = np.concatenate([drift, np.repeat(peculiar, IN_A_CLUMP)])
     model.brightness = brightness
     model.model_cube(
         np.clip(inclination + tilt, 1, 89),
@@ -174,7 +197,7 @@ def _draw_one(seed: int, cloudlets: int) -> tuple[np.ndarray, ...]:
         sbRad=_RADIUS,
         velRad=_RADIUS,
         velProf=curve / sini,
-        radial_motion_func=lambda r, theta, inc: bar(r, theta, inc) + inflow(r, theta, inc),
+        radial_motion_func=lambda r, theta, inc: bar(r, theta, inc) + inflow(r, theta, inc) + v_sini * arms.velocity(r, theta) + drift,
         phaseCent=[x0 - 0.5, y0 - 0.5],  # KinMS's own centre is pixel SIZE / 2
     )
     momentum = model.momentum + v_sys * model.flux

@@ -126,6 +126,7 @@ def disturbed_disc(
     extra: Disturbance,
     *,
     light: Callable[[Tensor, Tensor], Tensor] | None = None,
+    streams: Callable[[Tensor, Tensor], Tensor] | None = None,
     axis_deg: Tensor,
     centre: tuple[Tensor, Tensor],
     thickness: Tensor,
@@ -144,6 +145,8 @@ def disturbed_disc(
     light : callable, optional
         Factor on the disc's brightness, > 0, (galaxy, cell) of the in-plane x and y (pixels, x along the receding major axis) of the
         cells of `beam.cell_grid`, both halves. It weighs the velocities.
+    streams : callable, optional
+        Likewise velocities to add, along the line of sight, in the curve's unit.
     axis_deg, centre
         Direction of the receding major axis, counter-clockwise from +x, and (x, y) from the map's middle, as in `disc.gradients`.
     beam_fwhm : Tensor, optional
@@ -167,7 +170,10 @@ def disturbed_disc(
     smooth, momentum = _fluxes(x, y, angle.squeeze(1), r_scale, thickness, curve, extra, nodes)
     if brighter is not None:
         smooth, momentum = smooth * brighter, momentum * brighter * faster
-    factor = torch.ones_like(smooth) if light is None else light(x, y / _soft(angle.cos()))
+    y = y / _soft(angle.cos())
+    if streams is not None:
+        momentum = torch.addcmul(momentum, smooth, streams(x, y))
+    factor = torch.ones_like(smooth) if light is None else light(x, y)
     maps = torch.stack([smooth, smooth * factor, momentum * factor], dim=1).unflatten(-1, (len(centres), len(centres)))
     if beam_fwhm is not None:
         first = (len(centres) - size) // 2
