@@ -197,10 +197,8 @@ def fit_discs(
     for name, sigma in (prior or {}).items():
         precision[:, known.index(name)] = torch.as_tensor(sigma, dtype=torch.float64, device=start.device) ** -2
     block = torch.as_tensor(block, dtype=torch.float64, device=start.device).expand(len(start))
-    pixels = block.square().unsqueeze(1)
-    priors = Prior(at, pixels * precision, pixels.square() * precision)
     use_intensity = bool({"inclination_deg", "r_scale"} & set(free))
-    loss = Loss(data, priors, use_intensity, clip, curve, central_light, nodes)
+    loss = Loss(data, Prior(at, precision), use_intensity, clip, curve, central_light, nodes)
     chunk = _AT_A_TIME if start.device.type == "cpu" else _AT_A_TIME_GPU
     found = [
         _fit(loss.select(rows), start[rows], chosen, block[rows], steps, starts, poor)

@@ -1,8 +1,8 @@
 """What a disc leaves of its maps: residuals and derivatives over the errors, robust weights, and what they sum up to.
 
 Residuals are weighed by the errors given and, beyond ``clip`` of them, by Huber's loss: a bar or a bad spaxel pulls no more than its
-sign. Where there are priors, an area of one independent measurement counts as one: otherwise thousands of correlated pixels would
-outvote them.
+sign. Priors weigh as their errors say against pixels that weigh as theirs: where neighbours are correlated, the errors given have to
+know it.
 
 A bulge or a hole would drag the scale length and with it the inclination. With ``central_light`` the intensity has a round Gaussian in
 the middle, sigma^2 = (beam / 2.355)^2 + (r_scale / 5)^2, of an amplitude of either sign that is solved for at every step and taken out
@@ -46,14 +46,13 @@ class DiscData:
 
 @dataclass(frozen=True)
 class Prior:
-    """Normal priors about ``at`` (galaxy, 9): ``weight`` (galaxy, 9), their precision as pixels weigh it, ``variance`` that of its pull."""
+    """Normal priors about ``at`` (galaxy, 9) with ``precision`` (galaxy, 9), 0 where there is none."""
 
     at: Tensor
-    weight: Tensor
-    variance: Tensor
+    precision: Tensor
 
     def select(self, rows: Tensor) -> "Prior":
-        return Prior(self.at[rows], self.weight[rows], self.variance[rows])
+        return Prior(self.at[rows], self.precision[rows])
 
 
 def _huber(residual: Tensor, clip: float) -> Tensor:
@@ -114,7 +113,8 @@ class Loss:
         """Return the loss, and how it changes, at ``scaled``."""
         prior, clip = self.prior, self.clip
         off = scaled - prior.at
-        cost, gradient, curvature = (prior.weight * off.square()).sum(1) / 2, -prior.weight * off, torch.diag_embed(prior.weight)
+        cost, gradient = (prior.precision * off.square()).sum(1) / 2, -prior.precision * off
+        curvature = torch.diag_embed(prior.precision)
         for residual, weight, by in self.terms(scaled):
             size = residual.abs()
             cost = cost + torch.where(size < clip, size.square() / 2, clip * (size - clip / 2)).double().sum((1, 2))
@@ -126,4 +126,4 @@ class Loss:
     def covariance(self, scaled: Tensor, free: list[int], block: Tensor) -> Tensor:
         """Return the covariance (galaxy, free, free) of `disc.sandwich`, inf where the maps do not fix the parameters."""
         maps = [MapScores(by[:, free], residual, weight, residual.abs() < self.clip) for residual, weight, by in self.terms(scaled)]
-        return sandwich(maps, self.prior.weight[:, free], self.prior.variance[:, free], self.data.valid, block)
+        return sandwich(maps, self.prior.precision[:, free], self.data.valid, block)
