@@ -124,7 +124,7 @@ def test_what_cannot_be_known_has_a_wide_error_and_not_a_narrow_one():
     """A solid body: the asymptote is anybody's guess; with a prior the error is the prior's."""
     truth = discs(5, seed=13)
     truth[:, 2] = 6.0
-    data = seen(truth, velocity_err=3.0)
+    data = seen(truth, velocity_err=6.0)
     start = truth.clone()
     start[:, 2], start[:, 3] = 1.0, truth[:, 3] / 5
     fit = fit_discs(data, start, prior={"r_turn": 1.0, "v_max_sini": 1.0, "centre_x": 1.0, "centre_y": 1.0})
