@@ -22,12 +22,12 @@ def nothing(n=1):
     return Disturbance(zero, zero, 5 * some, zero, zero, zero, zero, 1e3 * some, some, zero, zero)
 
 
-def disc(extra, inclination=35.0, axis=0.0, centre=(0.0, 0.0), thickness=0.02, beam=None, light=None):
+def disc(extra, inclination=35.0, axis=0.0, centre=(0.0, 0.0), thickness=0.02, beam=None, light=None, streams=None):
     """A thin disc of r_scale 10 pixels with V sin i 100 arctan, seen sharply."""
     curve = Radial(rotation_velocity, (column(100.0), column(3.0)))
     return disturbed_disc(
-        column(inclination), column(10.0), curve, extra, light=light, axis_deg=column(axis), centre=tuple(column(c) for c in centre),
-        thickness=column(thickness), beam_fwhm=beam and column(beam),
+        column(inclination), column(10.0), curve, extra, light=light, streams=streams, axis_deg=column(axis),
+        centre=tuple(column(c) for c in centre), thickness=column(thickness), beam_fwhm=beam and column(beam),
     )  # fmt: skip
 
 
@@ -106,6 +106,14 @@ def test_light_weighs_the_velocities_only_where_the_beam_mixes_them():
     smeared, plain = disc(nothing(), beam=6.0, light=one_sided), disc(nothing(), beam=6.0)
     assert (smeared.velocity - plain.velocity)[0, 31:33, 31:33].mean() > 5
     assert torch.equal(smeared.smooth, plain.smooth) and smeared.intensity[0, 31, 40] > 1.5 * smeared.intensity[0, 31, 23]
+
+
+def test_streams_are_added_where_they_flow():
+    plane_x, streams = plane()[0] * plane()[1], disc(nothing(), centre=(2.0, 0.0), streams=lambda x, y: 0.5 * x + 0.25 * y).velocity[0]
+    plane_y = plane()[0] * plane()[2]
+    added = streams - disc(nothing(), centre=(2.0, 0.0)).velocity[0]
+    near = plane()[0] < 25
+    assert torch.allclose(added[near], (0.5 * (plane_x - 2) + 0.25 * plane_y)[near], atol=0.1)
 
 
 def test_nan_stays_in_its_galaxy():
