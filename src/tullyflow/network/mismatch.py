@@ -61,7 +61,7 @@ KINDS = {  # the share of the discs that has it
     "spiral": 0.4, "clumps": 0.5, "thick": 0.3, "beam": 0.3, "errors": 0.5, "correlated": 0.5,
 }  # fmt: skip
 _AT_A_TIME = 16
-_SHARPNESS, _OUTER = (0.8, 4.0), (-0.2, 0.35)  # Courteau's gamma and beta
+_SHARPNESS, _OUTER = (0.8, 4.0), (-0.2, 0.2)  # Courteau's gamma and beta
 _BAR, _OVAL = (0.05, 0.2), (0.0, 0.05)  # V_2t over V_2.2; V_2r is 0.5-1.3 of it
 _BAR_RADIUS = (0.25, 0.8)  # scale lengths: the flow's largest amplitude; it is 45 % there at twice the radius, the bar's end (Erwin 2005)
 _WARP_RADIUS, _WARP_AXIS, _WARP_INCLINATION = (2.0, 4.0), 6.0, 3.0  # scale lengths; deg per scale length, 1 sigma
