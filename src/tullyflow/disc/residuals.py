@@ -1,14 +1,14 @@
-"""What a disc's rotation leaves of a velocity map: motion coherent over a beam or more, told from noise.
+"""What a disc's rotation leaves of a velocity map: motion coherent over a beam, told from noise.
 
-The beam makes all that is real alike over its own width; noise, correlated by a survey's resampling as it may be, is not alike
-a beam apart (MaNGA's: 3 %, Westfall+2019 section 9.3.1). So the mean product of residuals 1 to 1.5 beams apart,
+The beam makes all that is real alike over its own width; noise is alike over a survey's pixels and its resampling. So no noise level is
+estimated and none taken off: the mean product of residuals half a beam to a beam apart,
 
-    C = sum w_p w_q r_p r_q / sum w_p w_q,   pairs of pixels p, q with 1 <= |p - q| / beam <= 1.5,
+    C = sum w_p w_q r_p r_q / sum w_p w_q,   pairs of pixels p, q with 0.5 <= |p - q| / beam <= 1,
 
-has no noise in it, whatever the errors given say: no noise level is subtracted, none has to be known. sqrt(C) is a lower bound
-of the rms of what is not in the model: structure narrower than a beam and a half counts for less, and motions that look like a disc's
-(a bar along the axis, an inclination that is wrong) are in the fit. It knows of no cause: streaming, warps, lopsidedness, outflows,
-companions and a curve of a fourth shape all count.
+has no noise of a shorter range in it, whatever the errors given say. Of noise as correlated as MaNGA's (a Gaussian of 0.38 beams,
+Westfall+2019 section 9.3.1) a third of the rms is left. sqrt(C) is a lower bound of the rms of what is not in the model: structure
+narrower than a beam counts for less, and motions that look like a disc's (a bar along the axis, an inclination that is wrong) are
+in the fit. It knows of no cause: streaming, warps, lopsidedness, outflows, companions and a curve of a fourth shape all count.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from torch import Tensor
 
 __all__ = ["Blocks", "NonCircular", "measure_residuals"]
 
-_NEAR, _FAR = 1.0, 1.5  # beams
+_NEAR, _FAR, _BLOCK = 0.5, 1.0, 1.5  # beams
 _SHORTEST = 2.0  # pixels: of a beam that is not resolved
 
 
@@ -67,6 +67,8 @@ def measure_residuals(residual: Tensor, model: Tensor, weight: Tensor, beam: Ten
 
     A galaxy without two pixels so far apart gives NaN, as NaN parameters do.
     """
+    if not len(residual):
+        return NonCircular(*(residual.new_empty(0, dtype=torch.float64) for _ in range(4)))
     size = residual.shape[-1]
     fwhm = torch.full_like(residual[:, 0, 0], _SHORTEST) if beam is None else beam.to(residual).clamp(min=_SHORTEST)
     step = torch.fft.fftfreq(2 * size, 1 / (2 * size), device=residual.device).to(residual)
@@ -76,7 +78,7 @@ def measure_residuals(residual: Tensor, model: Tensor, weight: Tensor, beam: Ten
     pulled = weight * residual
     around = torch.fft.rfft2(torch.stack([pulled, weight], dim=1), s=(2 * size, 2 * size)) * torch.fft.rfft2(ring).unsqueeze(1)
     sums, pairs = torch.fft.irfft2(around, s=(2 * size, 2 * size))[..., :size, :size].unbind(1)
-    products, pairs = Blocks(_FAR * fwhm, weight > 0).sums(torch.stack([pulled * sums, weight * pairs.clamp(min=0)], dim=1)).unbind(1)
+    products, pairs = Blocks(_BLOCK * fwhm, weight > 0).sums(torch.stack([pulled * sums, weight * pairs.clamp(min=0)], dim=1)).unbind(1)
     total = pairs.sum(1)
     total = torch.where(total > 1e-3, total, torch.nan)
     mean = products.sum(1) / total

@@ -14,13 +14,14 @@ from tullyflow.disc.residuals import measure_residuals
 from tullyflow.network.batch import Stamps
 from tullyflow.settings import Network
 
-__all__ = ["ChosenCurves", "choose_curves"]
+__all__ = ["DISTURBED_SHARE", "ChosenCurves", "choose_curves", "shape_columns", "velocity_factors"]
 
 log = logging.getLogger("tullyflow")
 
 _BLOCK_BEAMS, _NARROWEST_BLOCK = 1.5, 4.0  # as in `network.refinement`
 _STILL_RISING = EXTRAPOLATION_FACTOR / ((1 + EXTRAPOLATION_FACTOR**2) * np.arctan(EXTRAPOLATION_FACTOR))  # an arctan's, at its limit
 _SLOPE_SIGMAS = 2.0
+DISTURBED_SHARE = 0.15  # of the largest model velocity: coherent residual motion beyond it is flagged
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,12 @@ class ChosenCurves:
     """What the map says of the curve's shape; all (galaxy,) unless said, NaN where it says nothing.
 
     ``curve_shape`` is the preferred of arctan, tanh and slope (`disc.curve_shapes`); ``delta_bic`` (the better alternative's) and its two
-    parts are positive where they speak against the arctan, strongly above 6. ``outer_slope`` with its 1 sigma is that of the curve
-    with one, preferred or not. ``measurements`` is how many independent ones the map is worth. ``v_sini_kms``, ``ln_v_err`` (galaxy,
-    radius) are the preferred curve's at held inclination and scale length, ``v_sini_arctan_kms`` (galaxy, radius) the arctan's.
-    ``slope_at_r_max`` is d ln V/d ln R there; ``rising`` where it is not less than that of an arctan with r_turn = r_max / 2, or where the
-    preferred curve rises without end (2 sigma): V_max is then an extrapolation. The last four are of `disc.residuals`.
+    parts are positive where they speak against the arctan: above 2 the other is preferred, above 6 the evidence is strong.
+    ``outer_slope`` with its 1 sigma is that of the curve with one, preferred or not. ``measurements`` is how many independent ones the map
+    is worth. ``v_sini_kms``, ``ln_v_err`` (galaxy, radius) are the preferred curve's at held inclination and scale length, the error what
+    its residuals say of the curve alone; ``v_sini_arctan_kms`` (galaxy, radius) the arctan's. ``slope_at_r_max`` is d ln V/d ln R there;
+    ``rising`` where it is not less than that of an arctan with r_turn = r_max / 2, or where the preferred curve rises without end
+    (2 sigma): V_max is then an extrapolation. The last four are of `disc.residuals`.
     """
 
     curve_shape: np.ndarray
@@ -90,3 +92,25 @@ def choose_curves(
     shape = np.array(CURVES)[found.preferred.cpu().numpy()]
     log.info("network: curves of %d galaxies: %s", len(shape), ", ".join(f"{np.sum(shape == c)} {c}" for c in CURVES))
     return ChosenCurves(shape, *(column.cpu().numpy() for column in columns))
+
+
+_COLUMNS = (
+    "delta_bic", "outer_slope", "outer_slope_err", "non_circular_kms", "non_circular_err_kms", "non_circular_share", "rotation_share",
+)  # fmt: skip
+
+
+def shape_columns(chosen: ChosenCurves | None, stands: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of the curve's shape and of what is no rotation, for galaxies whose fit ``stands`` (galaxy,); NaN for the others."""
+    if chosen is None:
+        return {"curve_shape": np.full(len(stands), "")} | {name: np.full(len(stands), np.nan) for name in _COLUMNS}
+    columns = {name: np.where(stands, getattr(chosen, name), np.nan) for name in _COLUMNS}
+    return {"curve_shape": np.where(stands, chosen.curve_shape, "")} | columns
+
+
+def velocity_factors(chosen: ChosenCurves | None, stands: np.ndarray, radii: int) -> np.ndarray:
+    """Return what an arctan's velocities (galaxy, radius) are multiplied by where the map prefers another curve; 1 for asymptotes."""
+    if chosen is None:
+        return np.ones((len(stands), radii))
+    factor = chosen.v_sini_kms / chosen.v_sini_arctan_kms
+    other = stands & (chosen.curve_shape != "arctan")
+    return np.where(other[:, None] & np.isfinite(factor), factor, 1.0)
