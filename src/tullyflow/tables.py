@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "AXES", "AXES_LAST", "GALAXIES", "KINEMATICS", "MANIFEST", "PARAMETERS", "SAMPLE", "STAMP_HDUS", "STELLAR_AXES", "TARGETS", "TRUTH",
-    "VELOCITIES",
+    "AXES", "AXES_LAST", "GALAXIES", "KINEMATICS", "MANIFEST", "PARAMETERS", "PLACING", "SAMPLE", "STAMP_HDUS", "STELLAR_AXES", "TARGETS",
+    "TRUTH", "VELOCITIES",
     "Column", "conform", "read_table", "whole_file", "write_table",
 ]  # fmt: skip
 
@@ -143,6 +143,7 @@ AXES_LAST = _columns("messages|s||sentences that belong to the flags, and what h
 
 PARAMETERS = ("inclination_deg", "r_scale_arcsec", "r_turn_arcsec", "v_max_sini_kms")
 VELOCITIES = ("v_max", "v_22", "v_re", "v_80", "v_rmax")
+PLACING = ("axis_offset_deg", "centre_x_offset", "centre_y_offset", "v_sys_offset_kms")
 _UNITS = dict(zip(PARAMETERS, ("deg", "arcsec", "arcsec", "km/s"), strict=True))
 _WORDS = {
     "v_max": "asymptotic rotation velocity",
@@ -158,13 +159,14 @@ def _kinematics() -> tuple[Column, ...]:
     for name in PARAMETERS:
         unit = _UNITS[name]
         columns += [
-            Column(name, "f", unit, "mean over dropout samples (Dawson+2021 eq. 6), or as curve_kind says"),
+            Column(name, "f", unit, "least squares on the stamp, or the mean over dropout samples (Dawson+2021 eq. 6), as curve_kind says"),
             Column(f"{name}_std", "f", unit, "standard deviation over dropout samples (thesis eq. 3.7)"),
             Column(f"{name}_mad", "f", unit, "mean absolute deviation over dropout samples (eq. 7)"),
             Column(f"{name}_p16", "f", unit, "16th percentile of the dropout samples"),
             Column(f"{name}_p50", "f", unit, "median of the dropout samples"),
             Column(f"{name}_p84", "f", unit, "84th percentile of the dropout samples"),
             Column(f"{name}_err", "f", unit, "calibrated 1 sigma"),
+            Column(f"{name}_err95", "f", unit, "half of the calibrated 95 % interval"),
             Column(f"{name}_at_bound", "b", "", "the value sits at the end of its range"),
         ]
     for k, a in enumerate(PARAMETERS):
@@ -174,13 +176,31 @@ def _kinematics() -> tuple[Column, ...]:
 inclination_kind|s||kinematic (network) or photometric (axis ratio): the one the velocities use
 inclination_used_deg|f|deg|inclination the velocities use
 inclination_used_err_deg|f|deg|its calibrated 1 sigma
-curve_kind|s||fit (least squares on the stamp, from the network's answer) or network: where r_turn and V_max sin i, with errors, are from
-r_turn_network_arcsec|f|arcsec|the network's own turnover radius, whatever curve_kind
-v_max_sini_network_kms|f|km/s|the network's own V_max sin i, whatever curve_kind
+curve_kind|s||fit (least squares on the stamp, from the network's answer) or network: where the four parameters, with errors, are from
+inclination_network_deg|f|deg|the network's own inclination, whatever curve_kind
+r_scale_network_arcsec|f|arcsec|likewise, the scale length
+r_turn_network_arcsec|f|arcsec|likewise, the turnover radius
+v_max_sini_network_kms|f|km/s|likewise, V_max sin i
 axis_offset_deg|f|deg|direction of the fit's receding axis on the stamp, counter-clockwise from +x
 centre_x_offset|f|pix|centre of the fit, stamp pixels from the stamp's
 centre_y_offset|f|pix|likewise
 v_sys_offset_kms|f|km/s|systemic velocity of the fit, from the stamp's
+axis_offset_deg_err|f|deg|calibrated 1 sigma
+centre_x_offset_err|f|pix|calibrated 1 sigma
+centre_y_offset_err|f|pix|calibrated 1 sigma
+v_sys_offset_kms_err|f|km/s|calibrated 1 sigma
+axis_offset_deg_err95|f|deg|half of the calibrated 95 % interval
+centre_x_offset_err95|f|pix|half of the calibrated 95 % interval
+centre_y_offset_err95|f|pix|half of the calibrated 95 % interval
+v_sys_offset_kms_err95|f|km/s|half of the calibrated 95 % interval
+curve_shape|s||rotation curve the map prefers to an arctan, strongly (delta_bic > 6): tanh or slope; else arctan; empty without a fit
+delta_bic|f||evidence against the arctan (BIC of as many measurements as the map is worth), for the better alternative
+outer_slope|f||d ln V / d ln R far out of the curve that has one; 0 is an arctan, above it rises, below it declines
+outer_slope_err|f||its 1 sigma
+non_circular_kms|f|km/s|rms of residual velocities that are coherent over a beam, noise taken off
+non_circular_err_kms|f|km/s|its 1 sigma
+non_circular_share|f||the same over the largest model velocity
+rotation_share|f||share of the coherent v^2 that rotation explains (of the line of sight: not the circularity of orbits)
 r_scale_used_arcsec|f|arcsec|scale length the velocities use: R_e / 1.678 where the inclination is photometric
 reconstruction_intensity|f||mean squared residual of the normalised intensity
 reconstruction_velocity_kms|f|km/s|root mean square residual velocity

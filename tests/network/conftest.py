@@ -24,7 +24,7 @@ def few_calibration_discs(monkeypatch):
 @pytest.fixture(scope="session")
 def settings():
     stream = {"beam": [0, 8], "snr": [20, 500], "velocity_err": ["0.3 km/s", "8 km/s"], "other_curves": 0.1, "central_light": 0.1}
-    network = {"samples": 40, "synthetic_steps": 200, "synthetic_batch": 32, "batch_size": 4, "stream": stream}
+    network = {"samples": 40, "synthetic_steps": 200, "synthetic_batch": 32, "batch_size": 4, "calibration_fits": 40, "stream": stream}
     return parse_settings({"device": "cpu", "network": network})
 
 

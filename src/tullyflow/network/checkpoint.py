@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import tullyflow
 from tullyflow.errors import ModelError
 from tullyflow.network.autoencoder import DiscAutoencoder
 from tullyflow.network.calibration import Calibration, identity
+from tullyflow.network.fit_calibration import FitCalibration, unchanged
 from tullyflow.settings import Network
 from tullyflow.tables import whole_file
 
@@ -31,6 +32,7 @@ class Checkpoint:
     calibration: Calibration
     trained_on: tuple[str, ...] = ()
     origin: str = "random"
+    fit_calibration: FitCalibration = field(default_factory=unchanged)
 
 
 def _parameter_counts(model: DiscAutoencoder) -> dict[str, int]:
@@ -56,6 +58,7 @@ def save_checkpoint(checkpoint: Checkpoint, out_dir: str | Path, seed: int) -> N
         "trained_on": names,
         "trained_on_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
         "calibration": checkpoint.calibration.to_json(),
+        "fit_calibration": checkpoint.fit_calibration.to_json(),
         "versions": {"tullyflow": tullyflow.__version__, **{lib: version(lib) for lib in ("torch", "numpy", "safetensors")}},
     }
     with whole_file(out_dir / "model.json") as part:
@@ -111,7 +114,8 @@ def load_checkpoint(weights_dir: str | Path, network: Network, device: torch.dev
         raise ModelError(f"{weights}: not weights of the architecture {network.architecture}: {' '.join(str(err).split())[:200]}.") from err
     try:
         calibration = Calibration.from_json(card["calibration"]) if card.get("calibration") else identity()
+        fitted = FitCalibration.from_json(card["fit_calibration"]) if card.get("fit_calibration") else unchanged()
     except (KeyError, TypeError, ValueError) as err:
         raise ModelError(f"{weights_dir / 'model.json'}: its calibration is not one of this version ({err}); train again.") from err
     model = model.to(device, memory_format=torch.channels_last)
-    return Checkpoint(model, calibration, tuple(card.get("trained_on", ())), card.get("origin", ""))
+    return Checkpoint(model, calibration, tuple(card.get("trained_on", ())), card.get("origin", ""), fitted)

@@ -10,36 +10,36 @@ asymptote: r_turn and V_max of a curve that has not turned over are uncertain to
 known of both.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from tullyflow.conventions import HALF_WIDTH, SCALE_LENGTHS_OF_V_22
+from tullyflow.conventions import HALF_WIDTH
 from tullyflow.network.autoencoder import DiscAutoencoder
 from tullyflow.network.calibration import fit_scale_and_floor, join_bins
+from tullyflow.network.fitted import CALIBRATED, Fitted, calibrated_coordinates, v_22_matrix
 from tullyflow.network.mismatch import MismatchedDiscs
 from tullyflow.network.refinement import Refined, refine_discs
 
-__all__ = ["CALIBRATED", "FitCalibration", "calibrate_fit", "unchanged", "v_22_matrix"]
+__all__ = ["FitCalibration", "calibrate_fit", "unchanged"]
 
-CALIBRATED = ("inclination_deg", "r_scale", "r_turn", "v_22_sini", "axis_deg", "centre_x", "centre_y", "v_sys")
 _EDGES_I = (30.0, 45.0, 60.0, 75.0)  # deg, of the inclination found
 _EDGES_TURN = (0.25, 0.5, 1.0, 2.0)  # of the beam: r_turn found
 _BY_TURN = (2, 3)
 _TWO_SIGMA = 0.9545
 _TAILS = (1.0, 3.0)  # smallest and largest: a few lost discs must not widen all intervals
 _FEWEST_IN_TAIL = 60
+_MARGIN = 1.1  # of the ranges of the discs
 
 
 @dataclass(frozen=True)
 class FitCalibration:
     """``scale``, ``floor`` and ``tail`` per bin and parameter (bin, 8), in the order of `CALIBRATED`.
 
-    ``fitted`` (bin, 8) counts the discs behind them. ``coverage`` has, before and after, the shares within one and two sigma (2, 2, 8) of
-    the half of the discs that the calibration did not see, and ``width`` (2, 8) their median sigma. ``beam`` and ``velocity_err``
-    (km/s, median of a galaxy's pixels) are the ranges of the discs: galaxies outside are extrapolations. ``source``: "none",
+    ``fitted`` (bin, 8) counts the discs behind them. ``coverage`` has, before and after, the shares within one and two sigma (2, 2, 8)
+    of the half of the discs that the calibration did not see (None: held in all), and ``width`` (2, 8) their median sigma. ``beam``
+    (stamp pixels) and ``velocity_err`` (km/s, median of a galaxy's pixels) are the ranges of the discs: galaxies outside are extrapolations. ``source``: "none",
     "synthetic" or "survey".
     """
 
@@ -56,24 +56,23 @@ class FitCalibration:
     discs: int
     source: str
 
-    def _at(self, refined: Refined, beam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return _bins(refined, beam, self.edges_deg, self.edges_turn), np.arange(len(CALIBRATED))
-
-    def covariance(self, refined: Refined, beam: np.ndarray) -> np.ndarray:
-        """Return the calibrated covariance (galaxy, 8, 8) of `CALIBRATED` for beams (galaxy,) in stamp pixels; held rows stay 0."""
+    def apply(self, refined: Refined, beam: np.ndarray) -> Fitted:
+        """Return what was found with calibrated errors, for beams (galaxy,) in stamp pixels."""
         turned = v_22_matrix(refined.parameters)
         raw = turned @ refined.covariance @ turned.transpose(0, 2, 1)
-        at, columns = self._at(refined, beam)
-        scale, floor = np.asarray(self.scale)[at, columns], np.asarray(self.floor)[at, columns]
-        free = np.einsum("gii->gi", raw) > 0
-        found = raw * scale[:, :, None] * scale[:, None, :]
-        found[:, columns, columns] += np.where(free, floor, 0) ** 2
-        return found
+        at, columns = _bins(refined, beam, self.edges_deg, self.edges_turn), np.arange(len(CALIBRATED))
+        scale, floor, tail = (np.asarray(figures)[at, columns] for figures in (self.scale, self.floor, self.tail))
+        covariance = raw * scale[:, :, None] * scale[:, None, :]
+        covariance[:, columns, columns] += np.where(np.einsum("gii->gi", raw) > 0, floor, 0) ** 2
+        return Fitted.of(refined, covariance, tail)
 
-    def tails(self, refined: Refined, beam: np.ndarray) -> np.ndarray:
-        """Return how much farther than two sigma the 95.45 % interval reaches, (galaxy, 8)."""
-        at, columns = self._at(refined, beam)
-        return np.asarray(self.tail)[at, columns]
+    def covers(self, beam: np.ndarray, velocity_err: np.ndarray) -> np.ndarray:
+        """Return whether galaxies (galaxy,) lie within the ranges of the discs; all do where nothing was calibrated."""
+        if not self.beam:
+            return np.ones(len(beam), bool)
+        low, high = np.transpose([self.beam, self.velocity_err])
+        values = np.column_stack([beam, velocity_err])
+        return ((values >= low / _MARGIN) & (values <= high * _MARGIN)).all(axis=1)
 
     def to_json(self) -> dict:
         return asdict(self)
@@ -94,19 +93,6 @@ def unchanged() -> FitCalibration:
     return FitCalibration((), (), ((1.0,) * eight,), ((0.0,) * eight,), ((1.0,) * eight,), ((0,) * eight,), (), (), (), (), 0, "none")
 
 
-def v_22_matrix(parameters: np.ndarray) -> np.ndarray:
-    """Return d(`CALIBRATED`)/d(`refinement.FITTED`), (galaxy, 8, 8), at parameters (galaxy, 4): ln V_2.2 sin i instead of ln V_max sin i.
-
-    With x = 2.2 r_scale / r_turn and V_2.2 = (2/pi) V_max arctan x,  d ln V_2.2 = d ln V_max + w (d ln r_scale - d ln r_turn),
-    w = x / ((1 + x^2) arctan x).
-    """
-    x = SCALE_LENGTHS_OF_V_22 * parameters[:, 1] / parameters[:, 2]
-    weight = x / ((1 + x**2) * np.arctan(x))
-    matrix = np.tile(np.eye(len(CALIBRATED)), (len(parameters), 1, 1))
-    matrix[:, 3, 1], matrix[:, 3, 2] = weight, -weight
-    return matrix
-
-
 def _bins(refined: Refined, beam: np.ndarray, edges_deg: tuple, edges_turn: tuple) -> np.ndarray:
     by_inclination = np.searchsorted(edges_deg, refined.parameters[:, 0])
     with np.errstate(divide="ignore"):
@@ -117,16 +103,11 @@ def _bins(refined: Refined, beam: np.ndarray, edges_deg: tuple, edges_turn: tupl
 
 
 def _off(refined: Refined, discs: MismatchedDiscs) -> np.ndarray:
-    """Return found - true (galaxy, 8), as `CALIBRATED` counts."""
-    true = discs.parameters.stack().double().cpu().numpy()
-    found = refined.parameters
-    with np.errstate(invalid="ignore", divide="ignore"):
-        v_22 = found[:, 3] * 2 / math.pi * np.arctan(SCALE_LENGTHS_OF_V_22 * found[:, 1] / found[:, 2])
-        disc = [found[:, 0] - true[:, 0], *np.log(found[:, 1:3] / true[:, 1:3]).T, np.log(v_22 / discs.v_22_sini.double().cpu().numpy())]
-    placing = refined.placing - discs.placing.double().cpu().numpy()
-    off = np.column_stack([*disc, placing])
+    """Return found - true (galaxy, 8), as `CALIBRATED` counts; NaN where the fit does not stand and for what was held."""
+    true, v_22 = discs.parameters.stack().double().cpu().numpy(), discs.v_22_sini.double().cpu().numpy()
+    off = calibrated_coordinates(refined.parameters) - np.column_stack([calibrated_coordinates(true)[:, :3], np.log(v_22)])
     off[refined.held, :2] = np.nan
-    return off
+    return np.concatenate([off, refined.placing - discs.placing.double().cpu().numpy()], axis=1)
 
 
 def calibrate_fit(
@@ -173,18 +154,18 @@ def calibrate_fit(
     after = np.hypot(scale[at, columns] * raw, floor[at, columns])
     held_out = ~fitting
 
-    def covered(sigma: np.ndarray, reach: np.ndarray) -> list[list[float]]:
+    def covered(sigma: np.ndarray, reach: np.ndarray) -> list[list[float | None]]:
         shares = []
         for limit in (sigma, 2 * reach * sigma):
             inside = np.where(np.isfinite(off) & (raw > 0), np.abs(off) <= limit, np.nan)[held_out]
-            shares.append([float(np.nanmean(c)) if np.isfinite(c).any() else math.nan for c in inside.T])
+            shares.append([float(np.nanmean(c)) if np.isfinite(c).any() else None for c in inside.T])
         return shares
 
     def listed(values: np.ndarray) -> tuple:
         return tuple(tuple(v) for v in np.asarray(values).tolist())
 
     coverage = tuple(tuple(tuple(row) for row in covered(*each)) for each in ((raw, np.ones_like(raw)), (after, tail[at, columns])))
-    width = listed([np.median(sigma[held_out], axis=0) if held_out.any() else np.full(8, math.nan) for sigma in (raw, after)])
+    width = listed([np.median(sigma[held_out], axis=0) if held_out.any() else np.zeros(8) for sigma in (raw, after)])
     ranges = tuple((float(np.min(v)), float(np.max(v))) for v in (np.concatenate(beams), np.concatenate(noises)))
     return FitCalibration(
         _EDGES_I, _EDGES_TURN, listed(scale), listed(floor), listed(tail), listed(fitted), coverage, width, *ranges, count, source

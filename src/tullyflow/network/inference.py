@@ -10,20 +10,21 @@ import torch
 from astropy.io import fits
 
 from tullyflow import __version__
-from tullyflow.conventions import HALF_WIDTH, PA_ERRS_MAX, R_E_PER_SCALE_LENGTH, UNRESOLVED_BEAMS, velocity_radii
+from tullyflow.conventions import HALF_WIDTH, PA_ERRS_MAX, UNRESOLVED_BEAMS, velocity_radii
 from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
 from tullyflow.maps.shards import Shard, read_shard
-from tullyflow.network.adopted import curve_columns, use_inclination
+from tullyflow.network.adopted import fit_columns, use_inclination
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
 from tullyflow.network.batch import Stamps, resolve_device, seeded_generator, stamps_of_shards
 from tullyflow.network.calibration import Calibration, mean_and_scatter
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
 from tullyflow.network.memory import galaxies_at_a_time
+from tullyflow.network.model_choice import DISTURBED_SHARE, choose_curves, shape_columns, velocity_factors
 from tullyflow.network.reconstruction import reconstruct
-from tullyflow.network.refinement import refine_curves
+from tullyflow.network.refinement import refine_discs
 from tullyflow.network.velocities import calibrated_samples, extrapolations, rotation_curve, velocity_at
-from tullyflow.settings import Network, Settings
+from tullyflow.settings import Settings
 from tullyflow.tables import KINEMATICS, PARAMETERS, TARGETS, VELOCITIES, conform, read_table, whole_file, write_table
 
 __all__ = ["Inferred", "Posterior", "infer", "infer_shard", "sample_posterior"]
@@ -147,30 +148,21 @@ def _tabulate(
     columns = _parameter_columns(posterior.samples * to_arcsec, posterior.errors, posterior.at_bound)
     physical = posterior.mean * to_arcsec
     drawn = calibrated_samples(physical, posterior.errors, posterior.correlation, _ERROR_SAMPLES, generator)
-    used = use_inclination(galaxies, physical, posterior.errors, drawn, generator)
     r_e = targets["r_e_arcsec"].to_numpy(float)
-    given = np.isfinite(r_e) & (r_e > 0)
-    from_r_e = used.photometric & given
-    r_scale = np.where(from_r_e, r_e / R_E_PER_SCALE_LENGTH, physical[:, 1])
-    drawn_scale = np.where(from_r_e, r_scale, used.samples[..., 1])
-    decoded = posterior.mean.copy()
-    decoded[:, 0], decoded[:, 1] = used.inclination_deg, r_scale / to_arcsec[:, 1]
-    placing = np.zeros_like(decoded)
-    columns |= {
-        "curve_kind": np.full(len(stamps), "network"),
-        "r_turn_network_arcsec": physical[:, 2],
-        "v_max_sini_network_kms": physical[:, 3],
-    }
+    used, fitted, placing = use_inclination(galaxies, r_e, physical, posterior.errors, drawn, generator), None, np.zeros_like(physical)
     if model.network.refine:
-        refined = refine_curves(stamps, decoded, model.network, model.device)
-        placing = np.where(refined.converged[:, None], refined.placing, 0)
-        decoded = np.where(refined.converged[:, None], refined.parameters, decoded)
-        used = used.with_curve(refined, drawn_scale, r_scale, to_arcsec, generator)
-        columns |= curve_columns(refined, used, columns)
+        refined = refine_discs(stamps, used.mean / to_arcsec, used.photometric, model.network, model.device)
+        fitted = checkpoint.fit_calibration.apply(refined, stamps.beam.cpu().numpy())
+        if model.network.inclination_prior == "photometry":
+            fitted = fitted.knowing(*(galaxies[c].to_numpy(float) for c in ("inclination_phot_deg", "inclination_phot_err_deg")))
+        placing = np.where(fitted.used[:, None], fitted.values[:, 4:], 0)
+        used = used.with_fit(fitted, to_arcsec, generator)
+    columns |= fit_columns(fitted, used, columns)
+    decoded, r_scale, drawn_scale = used.mean / to_arcsec, used.mean[:, 1], used.samples[..., 1]
     fit = reconstruct(model, stamps, decoded, placing)
     columns |= {
         "inclination_kind": np.where(used.photometric, "photometric", "kinematic"),
-        "inclination_used_deg": used.inclination_deg,
+        "inclination_used_deg": used.mean[:, 0],
         "inclination_used_err_deg": used.err_deg,
         "r_scale_used_arcsec": r_scale,
         "reconstruction_intensity": fit.mse_intensity,
@@ -182,22 +174,35 @@ def _tabulate(
     r_max = galaxies["r_max_arcsec"].to_numpy(float)
     radii = velocity_radii(r_scale, r_e, r_max)
     drawn_radii = velocity_radii(drawn_scale, r_e, r_max)
-    for name in VELOCITIES:
-        velocity = velocity_at(radii[name], used.mean, used.samples, drawn_radii[name])
+    stands, chosen = columns["curve_kind"] == "fit", None
+    if model.network.compare_curves:
+        wanted = np.stack([radii[name] for name in VELOCITIES], axis=1) / to_arcsec[:, 1:2]
+        chosen = choose_curves(stamps, decoded, placing, model.network, model.device, wanted, r_max / to_arcsec[:, 1])
+    columns |= shape_columns(chosen, stands)
+    factor = velocity_factors(chosen, stands, len(VELOCITIES))
+    for k, name in enumerate(VELOCITIES):
+        velocity = velocity_at(radii[name], used.mean, used.samples, drawn_radii[name]).times(factor[:, k])
         columns |= {f"{name}_kms": velocity.value_kms, f"{name}_kms_err": velocity.err_kms, f"log_{name}_err": velocity.log_err}
     columns |= extrapolations(radii, used.mean[:, 2], r_max)
+    columns["v_max_extrapolated"] |= stands & (False if chosen is None else chosen.rising)
     outermost = np.where(np.isfinite(r_max), r_max, to_arcsec[:, 1])
     along = outermost[:, None] * np.arange(1, _CURVE_POINTS + 1) / _CURVE_POINTS
     return columns, (fit.intensity, fit.velocity, along, rotation_curve(along, used.samples), used.samples)
 
 
-def _flags_of_range(stamps: Stamps, pa_err_deg: np.ndarray, r_turn: np.ndarray, network: Network) -> np.ndarray:
-    """Return the flags (galaxy,) of beams, noise and axes that no synthetic disc had, and of turnover radii within the beam.
+def _flags_of_range(stamps: Stamps, pa_err_deg: np.ndarray, columns: dict[str, np.ndarray], checkpoint: Checkpoint) -> np.ndarray:
+    """Return the flags (galaxy,) of beams, noise and axes that no synthetic disc had, of turnover radii within the beam, and of the fit.
 
-    Noise is judged in the brightest valid pixel; ``r_turn`` is in half-widths.
+    Noise is judged in the brightest valid pixel, and for the errors of the fit by the median of the velocity's errors.
     """
+    network = checkpoint.model.network
     stream, flags = network.stream, np.zeros(len(stamps), np.int64)
-    beam = stamps.beam.cpu().numpy()
+    beam, stands = stamps.beam.cpu().numpy(), columns["curve_kind"] == "fit"
+    median = torch.where(stamps.valid, stamps.velocity_err, torch.nan).flatten(1).nanmedian(dim=1).values.cpu().numpy()
+    flags |= np.where(stands & ~checkpoint.fit_calibration.covers(beam, median), GALAXY.OUTSIDE_TRAINING, 0)
+    flags |= np.where(network.refine & ~stands, GALAXY.FIT_FAILED, 0)
+    with np.errstate(invalid="ignore"):
+        flags |= np.where(columns["non_circular_share"] > DISTURBED_SHARE, GALAXY.DISTURBED, 0)
     if network.initial_weights == "synthetic":
         brightest = torch.where(stamps.valid, stamps.intensity, -torch.inf).flatten(1).argmax(dim=1, keepdim=True)
         errors = (stamps.intensity_err, stamps.velocity_err)
@@ -206,7 +211,7 @@ def _flags_of_range(stamps: Stamps, pa_err_deg: np.ndarray, r_turn: np.ndarray, 
         noisy = (intensity_err * stream.snr[0] > _MARGIN) | (velocity_err > _MARGIN * stream.velocity_err[1])
         flags |= np.where((beam > _MARGIN * stream.beam[1]) | sharp | noisy, GALAXY.OUTSIDE_TRAINING, 0)
         flags |= np.where(pa_err_deg > PA_ERRS_MAX * stream.pa_err, GALAXY.UNCERTAIN_AXIS, 0)
-    return flags | np.where(r_turn * HALF_WIDTH < UNRESOLVED_BEAMS * beam, GALAXY.UNRESOLVED_TURNOVER, 0)
+    return flags | np.where(columns["r_turn_pixels"] < UNRESOLVED_BEAMS * beam, GALAXY.UNRESOLVED_TURNOVER, 0)
 
 
 def infer_shard(shard: Shard, targets: pd.DataFrame, checkpoint: Checkpoint, settings: Settings) -> Inferred:
@@ -230,8 +235,8 @@ def infer_shard(shard: Shard, targets: pd.DataFrame, checkpoint: Checkpoint, set
     for k, (name, flag) in enumerate(zip(PARAMETERS, _BOUND_FLAGS, strict=True)):
         photometric = (table["inclination_kind"] == "photometric").to_numpy() & (k < 2)
         flags = flags | np.where(table[f"{name}_at_bound"].eq(True).to_numpy() & ~photometric, flag, 0)
-    r_turn = columns["r_turn_arcsec"] / (HALF_WIDTH * galaxies["stamp_scale_arcsec"].to_numpy(float)[chosen])
-    flags[chosen] |= _flags_of_range(stamps, galaxies["pa_err_deg"].to_numpy(float)[chosen], r_turn, settings.network)
+    columns["r_turn_pixels"] = columns["r_turn_arcsec"] / galaxies["stamp_scale_arcsec"].to_numpy(float)[chosen]
+    flags[chosen] |= _flags_of_range(stamps, galaxies["pa_err_deg"].to_numpy(float)[chosen], columns, checkpoint)
     table["flags"], table["messages"] = flags, messages
 
     def among_all(values: np.ndarray, axis: int = 0) -> np.ndarray:

@@ -29,7 +29,6 @@ _PRIOR = {"r_turn": 1.0, "v_max_sini": 1.0, "centre_x": 1.0, "centre_y": 1.0}  #
 _BLOCK_BEAMS, _NARROWEST_BLOCK = 1.25, 4.0  # side of the area of one measurement: in beams, and at least so many stamp pixels
 _FARTHEST_AXIS = 30.0  # deg from the axis of the map: beyond, the fit follows something that is not its rotation
 _MISMATCH = {"v_max_sini": 0.02}  # ln: what no residual shows: curves that are no arctan
-_FARTHEST = 2.0  # ln: how far a sample may be from the fit, whose errors are those of a straight line
 _CENTRAL_LIGHT = 0.5  # of the peak: 1 sigma of a bulge or a hole
 _CLUMPS = 0.1  # of the intensity, in the first fit
 _FIRST_STEPS, _STEPS = 12, 20
@@ -54,25 +53,6 @@ class Refined:
     mismatch: np.ndarray
     converged: np.ndarray
 
-    def samples(self, drawn: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Draw parameters (sample, galaxy, 4) in deg, half-widths and km/s, where the fit stands; elsewhere they are as ``drawn``.
-
-        ``drawn`` (sample, galaxy, 4): inclination and r_scale of galaxies whose fit held them are taken from it, and the curve follows.
-        """
-        off = np.stack([drawn[..., 0] - self.parameters[:, 0], np.log(drawn[..., 1] / self.parameters[:, 1])], axis=-1)
-        off = np.where((self.held & self.converged)[:, None], off, 0)
-        known = np.where(self.converged[:, None, None], self.covariance[:, :4, :4], 0)
-        values, vectors = np.linalg.eigh(known)
-        root = vectors * np.sqrt(values.clip(0, None))[:, None, :]
-        noise = np.einsum("gij,sgj->sgi", root, generator.standard_normal(drawn.shape))
-        moved = np.einsum("sgh,gfh->sgf", off, np.where(self.converged[:, None, None], self.by_held[:, :4], 0)) + noise
-        tilted = self.parameters[:, 0] + moved[..., 0] + off[..., 0]
-        tilted = np.where(tilted > 90, 180 - tilted, tilted).clip(1, 90)
-        scaled = moved[..., 1:]
-        scaled[..., 0] += off[..., 1]
-        fitted = np.concatenate([tilted[..., None], self.parameters[:, 1:] * np.exp(scaled.clip(-_FARTHEST, _FARTHEST))], axis=-1)
-        return np.where(self.converged[:, None], fitted, drawn)
-
 
 def _spread(residual: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Return the squares that the residuals (galaxy, y, x) have on average, and that of half the range of the middle 68 %, (galaxy,)."""
@@ -85,8 +65,8 @@ def _spread(residual: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
 def _learned(data: DiscData, first: DiscFit, given: DiscData, nodes: int) -> tuple[DiscData, Tensor]:
     """Return the data with the errors ``given`` and what the first fit leaves beyond them, and that, (galaxy, 2).
 
-    Of the intensity the mean square counts, less that of its errors: bars, arms and bulges are in its tails and pull the disc with them. Of the velocity the middle
-    68 %, less the median variance given: Huber's loss takes care of its tails.
+    Of the intensity the mean square counts, less that of its errors: bars, arms and bulges are in its tails and pull the disc with
+    them. Of the velocity the middle 68 %, less the median variance given: Huber's loss takes care of its tails.
     """
     added = []
     for rows in torch.arange(len(first.parameters), device=first.parameters.device).split(16):

@@ -24,7 +24,10 @@ from tullyflow.network.autoencoder import DiscAutoencoder
 from tullyflow.network.batch import MIN_PIXELS, UNTRAINABLE, Stamps, resolve_device, seeded_generator, stamps_of_shards
 from tullyflow.network.calibration import Calibration, calibrate, identity
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tullyflow.network.fit_calibration import FitCalibration, calibrate_fit, unchanged
+from tullyflow.network.fitted import CALIBRATED
 from tullyflow.network.fitting import HISTORY, fit_stamps, fit_synthetic
+from tullyflow.network.mismatch import MismatchedDiscs, draw_mismatched
 from tullyflow.network.resume import Unfinished, discard, identity_of
 from tullyflow.network.synthetic import Templates, stream_discs, stream_like
 from tullyflow.settings import Settings
@@ -104,6 +107,41 @@ def _calibrate(
     return said(calibrate(model, discs, generator, "survey", broad), "survey-like", "the errors of synthetic discs of all kinds")
 
 
+def _shares(coverage: Sequence[Sequence[float]]) -> str:
+    return " and ".join("/".join("-" if share is None else f"{100 * share:.0f}" for share in shares) for shares in coverage)
+
+
+def _calibrate_fit(
+    model: DiscAutoencoder, settings: Settings, broad: FitCalibration | None = None, survey: tuple[Stamps, pd.DataFrame] | None = None
+) -> FitCalibration:
+    """Calibrate the errors of the fit on discs that are not the model, of all kinds or, where it has enough stamps, like a survey's.
+
+    Galaxies like one whose intensity is photometry have inclination and scale length held, as it has.
+    """
+    if not (model.network.refine and model.network.calibration_fits):
+        return unchanged()
+    like = None if survey is None or len(survey[0]) < _FEWEST_TEMPLATES else _templates(model, *survey)
+    if like is None and broad is not None:
+        return broad
+    generator, count = seeded_generator(settings.seed + _CALIBRATION_SEED + 1, model.device), model.network.calibration_fits
+    order = None if like is None else torch.randperm(len(like), generator=generator, device=generator.device).to(model.device)
+
+    def batches() -> Iterator[tuple[MismatchedDiscs, np.ndarray]]:
+        for start in range(0, count, _CALIBRATION_BATCH):
+            n = min(_CALIBRATION_BATCH, count - start)
+            own = None if like is None else like.select(order[torch.arange(start, start + n, device=model.device) % len(order)])
+            held = np.zeros(n, bool) if own is None else ~own.clumpy.cpu().numpy()
+            yield draw_mismatched(n, model, generator, own), held
+
+    calibration = calibrate_fit(model, batches(), "synthetic" if like is None else "survey")
+    before, after = calibration.coverage
+    log.info(
+        "network: 1 and 2 sigma of the fit cover %s %% of %d %s discs that are not the model (%s), after calibration %s",
+        _shares(before), calibration.discs, calibration.source, ", ".join(CALIBRATED), _shares(after),
+    )  # fmt: skip
+    return calibration
+
+
 def _write(checkpoint: Checkpoint, settings: Settings, out_dir: Path, history: pd.DataFrame) -> None:
     with whole_file(out_dir / "history.csv") as part:
         history.to_csv(part, index=False)
@@ -123,7 +161,8 @@ def pretrain(settings: Settings, out_dir: str | Path) -> None:
         unfinished = Unfinished(out_dir, identity_of("pretrain", settings, model))
         rate = network.synthetic_learning_rate
         history = fit_synthetic(model, network.synthetic_steps, network.synthetic_batch, rate, generator, unfinished)
-    _write(Checkpoint(model, _calibrate(model, settings), (), "synthetic"), settings, out_dir, history)
+    calibration, fitted = _calibrate(model, settings), _calibrate_fit(model, settings)
+    _write(Checkpoint(model, calibration, (), "synthetic", fitted), settings, out_dir, history)
 
 
 def _split(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -170,7 +209,9 @@ def train(maps_paths: Sequence[str | Path], initial_dir: str | Path | None, sett
         if not adapt:
             log.info("network: initial weights are used as they are")
             calibration = _calibrate(start.model, settings, start.calibration, survey)
-            _write(replace(start, calibration=calibration, trained_on=()), settings, out_dir, pd.DataFrame(columns=HISTORY))
+            fitted = _calibrate_fit(start.model, settings, start.fit_calibration, survey)
+            handed_on = replace(start, calibration=calibration, trained_on=(), fit_calibration=fitted)
+            _write(handed_on, settings, out_dir, pd.DataFrame(columns=HISTORY))
             return
         names = table["galaxy"].astype(str).to_numpy()
         generator = seeded_generator(settings.seed, device)
@@ -183,5 +224,5 @@ def train(maps_paths: Sequence[str | Path], initial_dir: str | Path | None, sett
         own = _templates(model, fitted, table.iloc[fit.numpy()]) if synthetic and network.rehearsal > 0 else None
         history = fit_stamps(model, fitted, list(names[fit]), validation, list(names[held]), generator, synthetic, unfinished, own)
     origin = "synthetic, then the survey" if synthetic else "the survey"
-    calibration = _calibrate(model, settings, survey=survey)
-    _write(Checkpoint(model, calibration, tuple(names[fit]), origin), settings, out_dir, history)
+    calibration, fitted = _calibrate(model, settings, survey=survey), _calibrate_fit(model, settings, survey=survey)
+    _write(Checkpoint(model, calibration, tuple(names[fit]), origin, fitted), settings, out_dir, history)

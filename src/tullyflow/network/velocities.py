@@ -21,6 +21,10 @@ class Velocity:
     err_kms: np.ndarray
     log_err: np.ndarray
 
+    def times(self, factor: np.ndarray) -> "Velocity":
+        """Return it with values and errors multiplied by ``factor`` (galaxy,)."""
+        return Velocity(self.value_kms * factor, self.err_kms * factor, self.log_err)
+
 
 def calibrated_samples(
     mean: np.ndarray, errors: np.ndarray, correlation: np.ndarray, samples: int, generator: np.random.Generator
