@@ -16,5 +16,5 @@ def test_what_a_map_does_not_fix_is_as_uncertain_as_its_prior():
     flat = torch.ones_like(residual)
     valid = flat > 0
     precision = torch.tensor([[0.0, PRIOR**-2]], dtype=torch.float64)
-    found = sandwich([MapScores(by, residual, flat, valid)], precision, valid, torch.tensor([WIDTH]))
+    found = sandwich([MapScores(by, residual, flat, valid)], precision, precision, valid, torch.tensor([WIDTH]))
     assert found[0, 1, 1].sqrt().item() == pytest.approx(PRIOR, rel=1e-3)

@@ -150,6 +150,7 @@ def fit_discs(
     *,
     prior: Mapping[str, float | Tensor] | None = None,
     prior_at: Tensor | None = None,
+    prior_counts: Tensor | float = 1.0,
     clip: float = 2.5,
     steps: int = 20,
     nodes: int = 4,
@@ -170,6 +171,8 @@ def fit_discs(
     prior : mapping, optional
         1 sigma by name, a number or (galaxy,), in deg, ln, pixels or the velocity's unit, of normal priors about ``prior_at``
         (galaxy, 9), or ``start``.
+    prior_counts : Tensor, (galaxy,), or float
+        Pixels that make one independent measurement: what a prior, which is one, weighs against.
     clip : float
         Residuals beyond so many sigma weigh less (Huber 1964).
     steps : int
@@ -197,8 +200,9 @@ def fit_discs(
     for name, sigma in (prior or {}).items():
         precision[:, known.index(name)] = torch.as_tensor(sigma, dtype=torch.float64, device=start.device) ** -2
     block = torch.as_tensor(block, dtype=torch.float64, device=start.device).expand(len(start))
+    counts = torch.as_tensor(prior_counts, dtype=torch.float64, device=start.device).expand(len(start)).unsqueeze(1)
     use_intensity = bool({"inclination_deg", "r_scale"} & set(free))
-    loss = Loss(data, Prior(at, precision), use_intensity, clip, curve, central_light, nodes)
+    loss = Loss(data, Prior(at, counts * precision, counts.square() * precision), use_intensity, clip, curve, central_light, nodes)
     chunk = _AT_A_TIME if start.device.type == "cpu" else _AT_A_TIME_GPU
     found = [
         _fit(loss.select(rows), start[rows], chosen, block[rows], steps, starts, poor)

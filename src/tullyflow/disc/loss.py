@@ -1,8 +1,8 @@
 """What a disc leaves of its maps: residuals and derivatives over the errors, robust weights, and what they sum up to.
 
 Residuals are weighed by the errors given and, beyond ``clip`` of them, by Huber's loss: a bar or a bad spaxel pulls no more than its
-sign. Priors weigh as their errors say against pixels that weigh as theirs: where neighbours are correlated, the errors given have to
-know it.
+sign. Priors weigh as their errors say against so many pixels as make one independent measurement: thousands of correlated ones would
+outvote them.
 
 A bulge or a hole would drag the scale length and with it the inclination. With ``central_light`` the intensity has a round Gaussian in
 the middle, sigma^2 = (beam / 2.355)^2 + (r_scale / 5)^2, of an amplitude of either sign that is solved for at every step and taken out
@@ -46,13 +46,14 @@ class DiscData:
 
 @dataclass(frozen=True)
 class Prior:
-    """Normal priors about ``at`` (galaxy, 9) with ``precision`` (galaxy, 9), 0 where there is none."""
+    """Normal priors about ``at`` (galaxy, 9), which weigh ``precision`` (galaxy, 9), 0 where there is none, and pull with ``variance``."""
 
     at: Tensor
     precision: Tensor
+    variance: Tensor
 
     def select(self, rows: Tensor) -> "Prior":
-        return Prior(self.at[rows], self.precision[rows])
+        return Prior(self.at[rows], self.precision[rows], self.variance[rows])
 
 
 def _huber(residual: Tensor, clip: float) -> Tensor:
@@ -126,4 +127,4 @@ class Loss:
     def covariance(self, scaled: Tensor, free: list[int], block: Tensor) -> Tensor:
         """Return the covariance (galaxy, free, free) of `disc.sandwich`, inf where the maps do not fix the parameters."""
         maps = [MapScores(by[:, free], residual, weight, residual.abs() < self.clip) for residual, weight, by in self.terms(scaled)]
-        return sandwich(maps, self.prior.precision[:, free], self.data.valid, block)
+        return sandwich(maps, self.prior.precision[:, free], self.prior.variance[:, free], self.data.valid, block)

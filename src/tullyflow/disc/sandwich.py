@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["MapScores", "sandwich"]
+__all__ = ["MapScores", "design_effect", "sandwich"]
 
 _LARGEST_BOOST = 3.0  # of the variance; reached where there are 1.5 measurements a parameter
 _SINGULAR = 1e-10  # smallest eigenvalue of the scaled curvature: below it the maps do not fix the parameters
@@ -49,15 +49,26 @@ def _smooth(maps: Tensor, width: Tensor) -> Tensor:
     return kernel @ maps @ kernel
 
 
-def sandwich(maps: Sequence[MapScores], prior_weight: Tensor, valid: Tensor, width: Tensor) -> Tensor:
+def design_effect(residual: Tensor, valid: Tensor, width: Tensor) -> Tensor:
+    """Return how many pixels make one independent measurement, (galaxy,), of residuals (galaxy, y, x): from 1 to ``width`` squared.
+
+    The ratio of the summed products of neighbours, by the kernel, to the sum of squares (Kish 1965).
+    """
+    known = torch.where(valid, residual, 0)
+    near = (_smooth(known.unsqueeze(1), width).squeeze(1) * known).sum((1, 2))
+    ratio = (near / known.square().sum((1, 2))).nan_to_num(1.0)
+    return torch.minimum(ratio.clamp(min=1.0), width.to(ratio).square().clamp(min=1.0)).double()
+
+
+def sandwich(maps: Sequence[MapScores], prior_weight: Tensor, prior_variance: Tensor, valid: Tensor, width: Tensor) -> Tensor:
     """Return the covariance (galaxy, k, k), float64; inf where the maps do not fix the parameters.
 
     Parameters
     ----------
     maps : sequence of MapScores
         The maps that were fitted, at the optimum.
-    prior_weight : Tensor, (galaxy, k)
-        The precision of normal priors, which H and M have too.
+    prior_weight, prior_variance : Tensor, (galaxy, k)
+        What normal priors add to H and to M: both are their precision where a pixel is one measurement.
     valid : Tensor, (galaxy, y, x)
         Pixels that count.
     width : Tensor, (galaxy,)
@@ -80,7 +91,7 @@ def sandwich(maps: Sequence[MapScores], prior_weight: Tensor, valid: Tensor, wid
     meat = (_smooth(score, width).flatten(2) @ score.flatten(2).mT).double()
     share = (areas / (areas + k)).view(-1, 1, 1)
     boost = (areas / (areas - k).clamp(min=1e-9)).clamp(max=_LARGEST_BOOST).view(-1, 1, 1)
-    meat = (share * meat + (1 - share) * simple) * boost + torch.diag_embed(prior_weight)  # priors have no residuals
+    meat = (share * meat + (1 - share) * simple) * boost + torch.diag_embed(prior_variance)  # priors have no residuals
     usable = (bread.isfinite() & meat.isfinite()).all(-1).all(-1) & (areas > 1)
     diagonal = bread.diagonal(dim1=1, dim2=2)
     usable = usable & (diagonal > 0).all(-1)

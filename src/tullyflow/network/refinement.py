@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tullyflow.disc.fit import DiscData, DiscFit, fit_discs
 from tullyflow.disc.gradients import NAMES, disc_gradients
+from tullyflow.disc.sandwich import design_effect
 from tullyflow.network.batch import Stamps
 from tullyflow.settings import Network
 
@@ -62,13 +63,13 @@ def _spread(residual: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     return mean, size.gather(1, at.unsqueeze(1)).squeeze(1).square()
 
 
-def _learned(data: DiscData, first: DiscFit, given: DiscData, nodes: int) -> tuple[DiscData, Tensor]:
-    """Return the data with the errors ``given`` and what the first fit leaves beyond them, and that, (galaxy, 2).
+def _learned(data: DiscData, first: DiscFit, given: DiscData, block: Tensor, nodes: int) -> tuple[DiscData, Tensor, Tensor]:
+    """Return the data with the errors ``given`` and what the first fit leaves beyond them; that, (galaxy, 2); and the pixels a measurement.
 
     Of the intensity the mean square counts, less that of its errors: bars, arms and bulges are in its tails and pull the disc with
     them. Of the velocity the middle 68 %, less the median variance given: Huber's loss takes care of its tails.
     """
-    added = []
+    added, counts = [], []
     for rows in torch.arange(len(first.parameters), device=first.parameters.device).split(16):
         model = disc_gradients(first.parameters[rows].to(data.velocity), None if data.beam is None else data.beam[rows], nodes)
         valid = data.valid[rows]
@@ -76,10 +77,11 @@ def _learned(data: DiscData, first: DiscFit, given: DiscData, nodes: int) -> tup
         noise, _ = _spread(given.intensity_err[rows], valid)
         _, velocity = _spread(data.velocity[rows] - model.velocity, valid)
         stated = torch.where(valid, given.velocity_err[rows], torch.nan).flatten(1).nanmedian(dim=1).values.square()
+        counts.append(design_effect(data.velocity[rows] - model.velocity, valid, block[rows]))
         added.append(torch.stack([intensity - noise, velocity - stated], dim=1).clamp(min=0))
     more = torch.cat(added).nan_to_num(posinf=0)
     wider = (torch.sqrt(e.square() + t.view(-1, 1, 1)) for e, t in zip((given.intensity_err, given.velocity_err), more.T, strict=True))
-    return replace(data, **dict(zip(("intensity_err", "velocity_err"), wider, strict=True))), more.sqrt()
+    return replace(data, **dict(zip(("intensity_err", "velocity_err"), wider, strict=True))), more.sqrt(), torch.cat(counts)
 
 
 def _fit_twice(stamps: Stamps, start: Tensor, free: tuple[str, ...], network: Network) -> tuple[DiscFit, Tensor]:
@@ -92,9 +94,9 @@ def _fit_twice(stamps: Stamps, start: Tensor, free: tuple[str, ...], network: Ne
     setting = {"free": free, "prior_at": start, "nodes": network.quadrature_nodes, "block": block, "central_light": _CENTRAL_LIGHT}
     prior = {name: sigma for name, sigma in _PRIOR.items() if name in free}
     data = replace(given, velocity_err=wide, intensity_err=clumpy)
-    first = fit_discs(data, start, prior=prior, steps=_FIRST_STEPS, **setting)
-    data, added = _learned(data, first, given, network.quadrature_nodes)
-    return fit_discs(data, first.parameters, prior=prior, steps=_STEPS, **setting), added
+    first = fit_discs(data, start, prior=prior, prior_counts=block.square(), steps=_FIRST_STEPS, **setting)
+    data, added, counts = _learned(data, first, given, block, network.quadrature_nodes)
+    return fit_discs(data, first.parameters, prior=prior, prior_counts=counts, steps=_STEPS, **setting), added
 
 
 def refine_discs(stamps: Stamps, parameters: np.ndarray, held: np.ndarray, network: Network, device: torch.device) -> Refined:
