@@ -30,7 +30,7 @@ from tullyflow.disc.profiles import Radial, rotation_velocity, tanh_velocity
 from tullyflow.maps.shards import read_shard
 from tullyflow.network.allocator import keep_freed_memory
 from tullyflow.network.batch import Stamps, stamps_of_shards
-from tullyflow.network.model_choice import ChosenCurves, choose_curves
+from tullyflow.network.model_choice import DISTURBED_SHARE, ChosenCurves, choose_curves
 from tullyflow.settings import Network
 
 SEED, GALAXIES, CHUNK = 2031, 300, 50
@@ -40,7 +40,6 @@ DISTURBED = {
     "warp": {"warp_axis": 10.0, "warp_inclination": 5.0}, "strong warp": {"warp_axis": 25.0, "warp_inclination": 10.0},
 }  # fmt: skip
 CORRELATED_BEAMS = 0.38  # 1.92 spaxels of 0.5 arcsec (Westfall+2019 section 9.3.1), beam 2.5 arcsec
-LEAST_ROTATION = 0.95  # of the ordered motion, or a disc is called disturbed
 PRIOR = {"r_turn": 1.0, "v_max_sini": 1.0, "centre_x": 1.0, "centre_y": 1.0}
 CPU = torch.device("cpu")
 
@@ -189,7 +188,7 @@ def disturbances(network: Network) -> dict:
 
 
 def disturbed(chosen: ChosenCurves) -> np.ndarray:
-    return (chosen.rotation_share < LEAST_ROTATION) & (chosen.non_circular_kms > 2 * chosen.non_circular_err_kms)
+    return chosen.non_circular_share > DISTURBED_SHARE
 
 
 def real(results: Path, network: Network) -> pd.DataFrame:

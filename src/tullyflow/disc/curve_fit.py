@@ -17,6 +17,7 @@ _STEPS = 40
 _TURN_PRIOR, _SLOPE_PRIOR = 1.5, 0.5  # 1 sigma of normal priors on ln r_turn about its start, on the outer slope about 0
 _LOW, _HIGH = (math.log(1e-3), math.log(3.0), -1.5), (math.log(10.0), math.log(5000.0), 1.5)
 _LONGEST = (0.7, 0.4, 0.4)
+_LARGEST_BOOST = 3.0  # of the variance, for what a fit takes from its residuals
 _CONVERGED = 1e-3  # of the chi2 of one measurement: the longest step left
 
 
@@ -52,12 +53,15 @@ class FittedShape:
         """Return the sandwich covariance (galaxy, 3, 3) of ln r_turn, ln V and the outer slope (0 where it is not free).
 
         ``score`` (galaxy, knot + 4, block) sums the weighed residuals times the design over blocks; ``blocks`` (galaxy,) counts those
-        that hold any. inf where the curvature is singular. The priors enter as `disc.fit`'s do.
+        that hold any. inf where the curvature is singular. What few blocks say is drawn towards ``unit`` times the curvature, and the
+        priors enter, as in `disc.sandwich`.
         """
         free = self.jacobian.shape[2]
         scores = self.jacobian.mT @ score
-        meat = scores @ scores.mT * (blocks / (blocks - free).clamp(min=1)).view(-1, 1, 1)
-        meat = meat + torch.diag_embed(self.prior * self.unit.unsqueeze(1))
+        share, unit = (blocks / (blocks + free)).view(-1, 1, 1), self.unit.view(-1, 1, 1)
+        simple = (self.curvature - torch.diag_embed(self.prior)) * unit
+        meat = share * (scores @ scores.mT) + (1 - share) * simple
+        meat = meat * (blocks / (blocks - free).clamp(min=1)).view(-1, 1, 1).clamp(max=_LARGEST_BOOST) + torch.diag_embed(self.prior) * unit
         root = self.curvature.diagonal(dim1=1, dim2=2).clamp(min=1e-300).sqrt()
         scale = root.unsqueeze(1) * root.unsqueeze(2)
         inverse, failed = torch.linalg.inv_ex(self.curvature / scale)
