@@ -71,7 +71,7 @@ def fit_columns(fitted: Fitted | None, used: Used, columns: dict[str, np.ndarray
     stands = np.zeros(len(used.mean), bool) if fitted is None else fitted.used
     found = {"curve_kind": np.where(stands, "fit", "network")}
     for k, name in enumerate(PARAMETERS):
-        own = stands & ~(used.photometric & (k < 2))
+        own = stands if k > 1 or fitted is None else stands & ~fitted.held
         stem, unit = name.rsplit("_", 1)
         found[f"{stem}_network_{unit}"] = columns[name]
         found[name] = np.where(own, used.mean[:, k], columns[name])

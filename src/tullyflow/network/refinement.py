@@ -1,7 +1,8 @@
 """Refine the network's answers: discs by least squares on both maps of a stamp, from where the network says they are.
 
 All of a disc is free: inclination, scale length, r_turn, V sin i, axis, centre, systemic velocity and brightness. Where the intensity
-stamp is only photometry, inclination and scale length are held at the photometry's, and `by_held` says how the curve follows them.
+stamp is only photometry, inclination and scale length are held at the photometry's, and `by_held` says how the curve follows them; so
+they are at the network's where the fit of everything ends at a limit, face-on or edge-on, or does not converge.
 
 The fit is made twice. What the first one leaves beyond the errors given (clumps in the intensity, streaming in the velocity, the curve's
 shape) is measured on its residuals, one number per map, and joins the errors of the second: the maps weigh as much as they deserve, and
@@ -42,7 +43,7 @@ class Refined:
 
     ``parameters`` (4) in deg, half-widths and km/s; ``placing`` (4): axis (deg), centre x and y (stamp pixels), v_sys (km/s), all from
     where the stamp has them. ``covariance`` (8, 8) is of `FITTED` in deg, ln, ln, ln, deg, pixels, pixels, km/s, at held inclination and
-    scale length where they are ``held`` (), whose rows are 0; ``by_held`` (8, 2) then says how all follow inclination (deg) and ln r_scale.
+    scale length where they are ``held`` (asked for, or after a fit of all that failed), whose rows are 0; ``by_held`` (8, 2) then says how all follow inclination (deg) and ln r_scale.
     ``mismatch`` (2) is what was added to the errors: over the peak of the intensity, and km/s.
     """
 
@@ -102,13 +103,13 @@ def _fit_twice(stamps: Stamps, start: Tensor, free: tuple[str, ...], network: Ne
 def refine_discs(stamps: Stamps, parameters: np.ndarray, held: np.ndarray, network: Network, device: torch.device) -> Refined:
     """Refine ``parameters`` (galaxy, 4), in deg, half-widths and km/s, on the stamps; see the module.
 
-    ``held`` (galaxy,): inclination and r_scale stay what they are, and the intensity is not used. NaN parameters are not refined, nor
-    discs that would turn by more than 30 deg.
+    ``held`` (galaxy,): inclination and r_scale stay what they are, and the intensity is not used; likewise where a fit of all fails. NaN
+    parameters are not refined, nor discs that would turn by more than 30 deg.
     """
     count = len(stamps)
     found = Refined(
         np.full((count, 4), np.nan), np.full((count, 4), np.nan), np.full((count, 8, 8), np.nan), np.zeros((count, 8, 2)),
-        np.asarray(held, bool), np.full((count, 2), np.nan), np.zeros(count, bool),
+        np.array(held, bool), np.full((count, 2), np.nan), np.zeros(count, bool),
     )  # fmt: skip
     stamps, start = stamps.to(device), torch.as_tensor(parameters, dtype=torch.float64, device=device)
     placed = torch.cat([start, torch.zeros_like(start), torch.ones_like(start[:, :1])], dim=1)
@@ -122,6 +123,7 @@ def refine_discs(stamps: Stamps, parameters: np.ndarray, held: np.ndarray, netwo
         for name, sigma in _MISMATCH.items():
             covariance[:, fit.free.index(name), fit.free.index(name)] += sigma**2
         known = (fit.converged & (fit.parameters[:, 4].abs() < _FARTHEST_AXIS)).cpu().numpy()
+        found.held[rows[~known]] = True
         rows, first = rows[known], 2 if holding else 0
         found.converged[rows] = True
         values = fit.parameters.cpu().numpy()[known]
@@ -130,5 +132,8 @@ def refine_discs(stamps: Stamps, parameters: np.ndarray, held: np.ndarray, netwo
         found.covariance[rows, first:, first:] = covariance[known, : 8 - first, : 8 - first]
         if holding:
             found.by_held[rows, 2:] = fit.by_held.cpu().numpy()[known]
-    log.info("network: %d of %d discs refined by least squares", found.converged.sum(), count)
+    log.info(
+        "network: %d of %d discs refined by least squares, inclination and scale length held in %d",
+        found.converged.sum(), count, (found.converged & found.held).sum(),
+    )  # fmt: skip
     return found
