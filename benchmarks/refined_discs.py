@@ -223,8 +223,8 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     kept = Path(__file__).with_suffix(".json")
-    figures = json.loads(kept.read_text())["figures"] if kept.exists() else {}
-    figures[args.what] = {"blind": lambda: blind(args.found), "noise": noise, "speed": lambda: speed(args.weights)}[args.what]()
+    measured = {"blind": lambda: blind(args.found), "noise": noise, "speed": lambda: speed(args.weights)}[args.what]()
+    figures = (json.loads(kept.read_text())["figures"] if kept.exists() else {}) | {args.what: measured}
     keep(kept.stem, figures)
     if {"blind", "noise"} <= set(figures):
         draw(figures, kept.with_suffix(".png"))
