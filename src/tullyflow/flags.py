@@ -115,5 +115,5 @@ GALAXY = Registry(
     Flag(38, "ALIGNMENT_UNKNOWN", "Gas and stars cannot be compared, and relation.delta_pa_unknown leaves such galaxies out."),
     Flag(39, "PHOTOMETRY_OFF_AXIS", "The photometric axis is not the kinematic one (relation.delta_pa_phot_max): no inclination from it."),
     Flag(40, "FIT_FAILED", "The least-squares fit found no disc it can vouch for: the network's answer and errors stand.", excludes=False),
-    Flag(41, "DISTURBED", "Much of the motion is coherent but no rotation (bar, warp, merger).", excludes=False),
+    Flag(41, "DISTURBED", "Rotation explains less than 95 % of the coherent motion: a bar, a warp, or no disc.", excludes=False),
 )

@@ -180,6 +180,7 @@ class Network(_Section):
     refine: bool = Field(True, description="refine each galaxy by robust least squares on its maps, from the network's answer; its errors are then those of the fit")
     calibration_fits: int = Field(1000, ge=0, description="simulated galaxies, deliberately not the model, on which the fit's errors are calibrated; 0 leaves them as the fit says")
     inclination_prior: Literal["none", "photometry"] = Field("none", description="join the fit's inclination with that of the axis ratio (where the intensity is a map; where it is photometry, that inclination is held)")
+    calibrate_on: Literal["mismatch", "model"] = Field("mismatch", description="what the network's own errors are calibrated on: simulated galaxies that are deliberately not the model (bars, warps, arms), or discs of its training stream")
     compare_curves: bool = Field(True, description="ask each galaxy whether another rotation curve than the arctan is strongly preferred, and measure what is no rotation")
     loss: Literal["mse", "chi2"] = Field("mse", description="masked mean squared error, or with the maps' errors")
     mean_over: Literal["valid", "all"] = Field("valid", description="divide the loss by the valid pixels, or by all 4096 (paper)")

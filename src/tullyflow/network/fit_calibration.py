@@ -39,8 +39,8 @@ class FitCalibration:
 
     ``fitted`` (bin, 8) counts the discs behind them. ``coverage`` has, before and after, the shares within one and two sigma (2, 2, 8)
     of the half of the discs that the calibration did not see (None: held in all), and ``width`` (2, 8) their median sigma. ``beam``
-    (stamp pixels) and ``velocity_err`` (km/s, median of a galaxy's pixels) are the ranges of the discs: galaxies outside are extrapolations. ``source``: "none",
-    "synthetic" or "survey".
+    (stamp pixels) and ``velocity_err`` (km/s, median of a galaxy's pixels) are the ranges of the discs: galaxies outside are
+    extrapolations. ``source``: "none", "synthetic" or "survey".
     """
 
     edges_deg: tuple

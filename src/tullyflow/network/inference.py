@@ -20,7 +20,7 @@ from tullyflow.network.batch import Stamps, resolve_device, seeded_generator, st
 from tullyflow.network.calibration import Calibration, mean_and_scatter
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
 from tullyflow.network.memory import galaxies_at_a_time
-from tullyflow.network.model_choice import DISTURBED_SHARE, choose_curves, shape_columns, velocity_factors
+from tullyflow.network.model_choice import choose_curves, disturbed, shape_columns, velocity_factors
 from tullyflow.network.reconstruction import reconstruct
 from tullyflow.network.refinement import refine_discs
 from tullyflow.network.velocities import calibrated_samples, extrapolations, rotation_curve, velocity_at
@@ -175,11 +175,11 @@ def _tabulate(
     radii = velocity_radii(r_scale, r_e, r_max)
     drawn_radii = velocity_radii(drawn_scale, r_e, r_max)
     stands, chosen = columns["curve_kind"] == "fit", None
+    wanted = np.stack([radii[name] for name in VELOCITIES], axis=1) / to_arcsec[:, 1:2]
     if model.network.compare_curves:
-        wanted = np.stack([radii[name] for name in VELOCITIES], axis=1) / to_arcsec[:, 1:2]
         chosen = choose_curves(stamps, decoded, placing, model.network, model.device, wanted, r_max / to_arcsec[:, 1])
     columns |= shape_columns(chosen, stands)
-    factor = velocity_factors(chosen, stands, len(VELOCITIES))
+    factor = velocity_factors(chosen, stands, wanted)
     for k, name in enumerate(VELOCITIES):
         velocity = velocity_at(radii[name], used.mean, used.samples, drawn_radii[name]).times(factor[:, k])
         columns |= {f"{name}_kms": velocity.value_kms, f"{name}_kms_err": velocity.err_kms, f"log_{name}_err": velocity.log_err}
@@ -201,8 +201,7 @@ def _flags_of_range(stamps: Stamps, pa_err_deg: np.ndarray, columns: dict[str, n
     median = torch.where(stamps.valid, stamps.velocity_err, torch.nan).flatten(1).nanmedian(dim=1).values.cpu().numpy()
     flags |= np.where(stands & ~checkpoint.fit_calibration.covers(beam, median), GALAXY.OUTSIDE_TRAINING, 0)
     flags |= np.where(network.refine & ~stands, GALAXY.FIT_FAILED, 0)
-    with np.errstate(invalid="ignore"):
-        flags |= np.where(columns["non_circular_share"] > DISTURBED_SHARE, GALAXY.DISTURBED, 0)
+    flags |= np.where(disturbed(columns), GALAXY.DISTURBED, 0)
     if network.initial_weights == "synthetic":
         brightest = torch.where(stamps.valid, stamps.intensity, -torch.inf).flatten(1).argmax(dim=1, keepdim=True)
         errors = (stamps.intensity_err, stamps.velocity_err)

@@ -27,7 +27,7 @@ __all__ = ["FITTED", "Refined", "refine_discs"]
 log = logging.getLogger("tullyflow")
 
 FITTED = NAMES[:8]  # what is told of: all but the brightness
-_PRIOR = {"r_turn": 1.0, "v_max_sini": 1.0, "centre_x": 1.0, "centre_y": 1.0}  # ln, about the network's answer; stamp pixels
+_PRIOR = {"r_turn": 1.0, "v_max_sini": 1.0, "centre_x": 2.0, "centre_y": 2.0}  # ln, about the network's answer; stamp pixels
 _BLOCK_BEAMS, _NARROWEST_BLOCK = 1.25, 4.0  # side of the area of one measurement: in beams, and at least so many stamp pixels
 _FARTHEST_AXIS = 30.0  # deg from the axis of the map: beyond, the fit follows something that is not its rotation
 _MISMATCH = {"v_max_sini": 0.02}  # ln: what no residual shows: curves that are no arctan
@@ -42,8 +42,9 @@ class Refined:
     """What least squares found; all (galaxy, ...), NaN where ``converged`` is False: there the network's answer stands.
 
     ``parameters`` (4) in deg, half-widths and km/s; ``placing`` (4): axis (deg), centre x and y (stamp pixels), v_sys (km/s), all from
-    where the stamp has them. ``covariance`` (8, 8) is of `FITTED` in deg, ln, ln, ln, deg, pixels, pixels, km/s, at held inclination and
-    scale length where they are ``held`` (asked for, or after a fit of all that failed), whose rows are 0; ``by_held`` (8, 2) then says how all follow inclination (deg) and ln r_scale.
+    where the stamp has them. ``covariance`` (8, 8) is of `FITTED` in deg, ln, ln, ln, deg, pixels, pixels, km/s. Where inclination and
+    scale length are ``held`` (asked for, or after a fit of all that failed) their rows are 0, and ``by_held`` (8, 2) says how all follow
+    inclination (deg) and ln r_scale.
     ``mismatch`` (2) is what was added to the errors: over the peak of the intensity, and km/s.
     """
 

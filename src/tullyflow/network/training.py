@@ -29,7 +29,7 @@ from tullyflow.network.fitted import CALIBRATED
 from tullyflow.network.fitting import HISTORY, fit_stamps, fit_synthetic
 from tullyflow.network.mismatch import MismatchedDiscs, draw_mismatched
 from tullyflow.network.resume import Unfinished, discard, identity_of
-from tullyflow.network.synthetic import Templates, stream_discs, stream_like
+from tullyflow.network.synthetic import SyntheticDiscs, Templates, stream_discs, stream_like
 from tullyflow.settings import Settings
 from tullyflow.tables import whole_file
 
@@ -75,6 +75,19 @@ def _templates(model: DiscAutoencoder, stamps: Stamps, table: pd.DataFrame) -> T
     return Templates(stamps, model.parameters_of(outputs, stamps.norm), *on_device)
 
 
+def _discs(model: DiscAutoencoder, generator: torch.Generator, like: Templates | None) -> Iterator[SyntheticDiscs | MismatchedDiscs]:
+    """Yield batches of discs to calibrate on, of all kinds or like a survey's, without end."""
+    if model.network.calibrate_on == "model":
+        own = (stream_discs,) if like is None else (stream_like, like)
+        yield from own[0](*own[1:], _CALIBRATION_BATCH, model, generator)
+    order = torch.empty(0, dtype=torch.long, device=generator.device)
+    while True:
+        while like is not None and len(order) < _CALIBRATION_BATCH:
+            order = torch.cat([order, torch.randperm(len(like), generator=generator, device=generator.device)])
+        index, order = order[:_CALIBRATION_BATCH], order[_CALIBRATION_BATCH:]
+        yield draw_mismatched(_CALIBRATION_BATCH, model, generator, None if like is None else like.select(index.to(model.device)))
+
+
 def _calibrate(
     model: DiscAutoencoder, settings: Settings, broad: Calibration | None = None, survey: tuple[Stamps, pd.DataFrame] | None = None
 ) -> Calibration:
@@ -95,7 +108,7 @@ def _calibrate(
         return calibration
 
     if broad is None:
-        discs = islice(stream_discs(_CALIBRATION_BATCH, model, generator), batches)
+        discs = islice(_discs(model, generator, None), batches)
         broad = said(calibrate(model, discs, generator), "synthetic", "dropout scatter and stated sigmas as they are")
     if survey is None:
         return broad
@@ -103,7 +116,7 @@ def _calibrate(
     if len(stamps) < _FEWEST_TEMPLATES:
         log.info("network: %d stamps, fewer than %d: errors are those of synthetic discs of all kinds", len(stamps), _FEWEST_TEMPLATES)
         return broad
-    discs = islice(stream_like(_templates(model, *survey), _CALIBRATION_BATCH, model, generator), batches)
+    discs = islice(_discs(model, generator, _templates(model, *survey)), batches)
     return said(calibrate(model, discs, generator, "survey", broad), "survey-like", "the errors of synthetic discs of all kinds")
 
 
