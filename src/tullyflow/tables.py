@@ -194,7 +194,7 @@ centre_x_offset_err95|f|pix|half of the calibrated 95 % interval
 centre_y_offset_err95|f|pix|half of the calibrated 95 % interval
 v_sys_offset_kms_err95|f|km/s|half of the calibrated 95 % interval
 curve_shape|s||rotation curve the map prefers: arctan, tanh or slope (an arctan with an outer slope); empty without a fit
-delta_bic|f||evidence against the arctan (BIC of as many measurements as the map is worth), for the better alternative; velocities follow above 6
+delta_bic|f||evidence (BIC) against the arctan, of as many measurements as the map is worth; velocities follow above 6
 outer_slope|f||d ln V / d ln R far out of the curve that has one; 0 is an arctan, above it rises, below it declines
 outer_slope_err|f||its 1 sigma
 non_circular_kms|f|km/s|rms of residual velocities that are coherent over a beam, noise taken off
