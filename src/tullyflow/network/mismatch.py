@@ -11,7 +11,8 @@ galaxies. Beyond it, each with a share of the discs:
   radius, 3 to 4 scale lengths (Briggs 1990).
 - lopsided: the sides differ by up to 5 % of V each way (van Eymeren+2011), and radial: a flow of up to 5 % of V.
 - streams: a random field of motions, smooth over 0.5-1.5 scale lengths, of 2.5-10 % of V_2.2 (rms before the beam). With it the
-  residuals of discs like 221 regular MaNGA fields, averaged over 7 pixels, are 3.1 % of V sin i (median); those of the fields are 3.7 %, without streams 1.8 %.
+  residuals of discs like 221 regular MaNGA fields, averaged over 7 pixels, are 3.1 % of V sin i (median);
+  those of the fields are 3.7 %, and without streams 1.8 %.
 - bulge, hole, break, spiral, clumps: of the light, which weighs the velocities.
 - thick: a scale height of 0.05-0.25 scale lengths, not a pixel.
 - beam: another than the one stated, by 10 %.
