@@ -9,16 +9,7 @@ import pytest
 import torch
 
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
-from tullyflow.network.calibration import (
-    Calibration,
-    _infer,
-    _offset,
-    calibrate,
-    fit_scale_and_floor,
-    identity,
-    join_bins,
-    scatter_of_samples,
-)
+from tullyflow.network.calibration import Calibration, _fit, _infer, _join, _offset, calibrate, identity, scatter_of_samples
 from tullyflow.network.checkpoint import load_checkpoint
 from tullyflow.network.inference import sample_posterior
 from tullyflow.network.synthetic import Templates, draw_discs, stream_discs, stream_like
@@ -70,14 +61,14 @@ def test_known_scale_and_floor_are_recovered():
     rng = np.random.default_rng(4)
     scatter = rng.lognormal(0, 1, 20_000)
     residual = rng.normal(0, np.hypot(2.5 * scatter, 1.5))
-    assert fit_scale_and_floor(residual, scatter) == pytest.approx((2.5, 1.5), rel=0.08)
+    assert _fit(residual, scatter) == pytest.approx((2.5, 1.5), rel=0.08)
 
 
 def test_one_sigma_covers_68_percent_of_skewed_residuals():
     rng = np.random.default_rng(5)
     scatter = rng.lognormal(0, 1, 5000)
     residual = scatter * rng.standard_t(2, 5000)
-    scale, floor = fit_scale_and_floor(residual, scatter)
+    scale, floor = _fit(residual, scatter)
     assert np.mean(np.abs(residual) <= np.hypot(scale * scatter, floor)) == pytest.approx(0.6827, abs=0.005)
 
 
@@ -155,10 +146,10 @@ def test_bins_a_survey_has_no_discs_in_keep_the_broad_figures(trained, own):
 
 
 def test_bins_with_few_discs_join_their_smaller_neighbour():
-    assert join_bins(np.array([100, 20, 70, 0, 300]), keep_empty=False) == [[0], [1, 2], [4]]
-    assert join_bins(np.array([100, 20, 70, 0, 300]), keep_empty=True) == [[0], [1, 2, 3], [4]]
-    assert join_bins(np.array([0, 10, 0, 5, 0]), keep_empty=False) == [[1, 3]]
-    assert join_bins(np.array([90, 90, 90]), keep_empty=True) == [[0], [1], [2]]
+    assert _join(np.array([100, 20, 70, 0, 300]), keep_empty=False) == [[0], [1, 2], [4]]
+    assert _join(np.array([100, 20, 70, 0, 300]), keep_empty=True) == [[0], [1, 2, 3], [4]]
+    assert _join(np.array([0, 10, 0, 5, 0]), keep_empty=False) == [[1, 3]]
+    assert _join(np.array([90, 90, 90]), keep_empty=True) == [[0], [1], [2]]
 
 
 def test_only_significant_offsets_are_used():

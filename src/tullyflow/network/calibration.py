@@ -19,16 +19,7 @@ import torch
 from tullyflow.network.autoencoder import DiscAutoencoder, Sampled
 from tullyflow.network.synthetic import SyntheticDiscs
 
-__all__ = [
-    "Calibration",
-    "calibrate",
-    "deg_and_logs",
-    "fit_scale_and_floor",
-    "identity",
-    "join_bins",
-    "mean_and_scatter",
-    "scatter_of_samples",
-]
+__all__ = ["Calibration", "calibrate", "deg_and_logs", "identity", "mean_and_scatter", "scatter_of_samples"]
 
 ONE_SIGMA = 0.6827
 _EDGES_I = (30.0, 45.0, 60.0, 75.0)  # deg, between the bins of inferred inclination
@@ -117,7 +108,7 @@ def mean_and_scatter(sampled: Sampled) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.hypot(scatter, sampled.spread.double().cpu().numpy())
 
 
-def fit_scale_and_floor(residual: np.ndarray, scatter: np.ndarray) -> tuple[float, float]:
+def _fit(residual: np.ndarray, scatter: np.ndarray) -> tuple[float, float]:
     """Return scale and floor: maximum likelihood of normal residuals, then 68.27 % within one sigma."""
     from scipy.optimize import minimize  # slow to load, and inference does without
 
@@ -151,7 +142,7 @@ def _infer(
     return np.concatenate(truths), np.concatenate(means), np.concatenate(scatters)
 
 
-def join_bins(counts: np.ndarray, keep_empty: bool) -> list[list[int]]:
+def _join(counts: np.ndarray, keep_empty: bool) -> list[list[int]]:
     """Return groups of neighbouring bins with at least `_FEWEST` discs, as far as there are so many.
 
     Empty bins are left out, or with ``keep_empty`` joined to a neighbour too. A bin joins the smaller of its neighbours.
@@ -202,10 +193,10 @@ def calibrate(
         figures, correlation = np.stack([before.scale, before.floor, before.offset], axis=-1), np.array(before.correlation)
     for p in range(4):
         fitted[:, p] = np.bincount(bins[fitting, p], minlength=count)
-        for group in join_bins(fitted[:, p], keep_empty=not kept):
+        for group in _join(fitted[:, p], keep_empty=not kept):
             chosen = fitting & np.isin(bins[:, p], group)
             offset = _offset((mean - truth)[chosen, p])
-            figures[group, p] = *fit_scale_and_floor((truth - mean)[chosen, p] + offset, scatter[chosen, p]), offset
+            figures[group, p] = *_fit((truth - mean)[chosen, p] + offset, scatter[chosen, p]), offset
             if p == 3:
                 tau = kendalltau(*(truth - mean)[chosen, 2:].T).statistic  # robust, exact for normal errors
                 correlation[group] = np.nan_to_num(np.sin(np.pi / 2 * tau))

@@ -152,7 +152,7 @@ def _tabulate(
     used, fitted, placing = use_inclination(galaxies, r_e, physical, posterior.errors, drawn, generator), None, np.zeros_like(physical)
     if model.network.refine:
         refined = refine_discs(stamps, used.mean / to_arcsec, used.photometric, model.network, model.device)
-        fitted = checkpoint.fit_calibration.apply(refined, stamps.beam.cpu().numpy())
+        fitted = checkpoint.fit_calibration.apply(refined)
         if model.network.inclination_prior == "photometry":
             fitted = fitted.knowing(*(galaxies[c].to_numpy(float) for c in ("inclination_phot_deg", "inclination_phot_err_deg")))
         placing = np.where(fitted.used[:, None], fitted.values[:, 4:], 0)
