@@ -33,6 +33,9 @@ from tullyflow.disc.gradients import NAMES, disc_gradients
 from tullyflow.flags import GALAXY
 from tullyflow.network.allocator import keep_freed_memory
 from tullyflow.network.batch import Stamps
+from tullyflow.network.checkpoint import read_card
+from tullyflow.network.fit_calibration import FitCalibration
+from tullyflow.network.fitted import CALIBRATED
 from tullyflow.network.refinement import _BLOCK_BEAMS, _MISMATCH, _PRIOR, _fit_twice
 from tullyflow.settings import Settings
 
@@ -81,7 +84,7 @@ class Part:
 
 def refine(stamps: Stamps, start: torch.Tensor, network, free: tuple[str, ...] = FREE) -> Part:
     """Refine from ``start`` (galaxy, 9) as `network.refinement.refine_discs` does where inclination and scale length are held."""
-    fit, added = _fit_twice(stamps, start, free, network)
+    fit, added, counts = _fit_twice(stamps, start, free, network)
     rows = [NAMES.index(name) for name in fit.free]
     precision = torch.tensor([_PRIOR.get(name, np.inf) ** -2 for name in fit.free], dtype=torch.float64)
     curvature = []
@@ -93,7 +96,8 @@ def refine(stamps: Stamps, start: torch.Tensor, network, free: tuple[str, ...] =
         inside = ((here.velocity - model.velocity).abs() * inverse < CLIP) * inverse
         left, right = ((model.by_velocity[:, rows] * w.unsqueeze(1)).flatten(2) for w in (inside, inverse))
         curvature.append((left @ right.mT).double())
-    by_prior = torch.linalg.pinv(torch.cat(curvature).nan_to_num() + torch.diag(precision), hermitian=True) * precision
+    weighed = counts.unsqueeze(1) * precision
+    by_prior = torch.linalg.pinv(torch.cat(curvature).nan_to_num() + torch.diag_embed(weighed), hermitian=True) * weighed.unsqueeze(1)
     return Part(fit.free, fit.parameters, fit.covariance.numpy(), by_prior.numpy(), fit.converged.numpy())
 
 
@@ -149,6 +153,18 @@ class Halves:
     def pulls(self, name: str, mismatch: bool = False) -> tuple[np.ndarray, np.ndarray]:
         pull, error = pulls(*self.parts, name, mismatch)
         return np.where(self.good, pull, np.nan), error
+
+    def stated(self, rows: np.ndarray, calibration: FitCalibration) -> dict:
+        """As `told`, with what is added for mismatch and the factors of a survey's calibration: errors as a run states them."""
+        said = {}
+        for name in self.names:
+            pull, error = self.pulls(name, mismatch=True)
+            at = CALIBRATED.index(name if name in CALIBRATED else "v_22_sini")  # V_max has that of V_2.2
+            with np.errstate(invalid="ignore", divide="ignore"):
+                logs = np.log(calibration.sigma[at]), np.log(calibration.factor[at])
+                factor = np.exp(np.interp(np.log(error), *logs))
+            said[name] = told((pull / factor)[rows], (error * factor)[rows])
+        return said
 
     def told(self, rows=slice(None), mismatch: bool = False) -> dict:
         return {name: told(*(p[rows] for p in self.pulls(name, mismatch))) for name in self.names}
@@ -229,9 +245,11 @@ def main() -> None:
     parser.add_argument("--fields", type=Path, required=True, help="folder of a finished run: maps/, sample.parquet")
     parser.add_argument("--native", type=Path, default=NATIVE, help="the velocity fields as published")
     parser.add_argument("--limit", type=int, default=1050, help="so many unflagged galaxies, drawn at random")
+    parser.add_argument("--network", type=Path, required=True, help="folder of that run's network, whose card has the calibration")
     args = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
+    calibration = FitCalibration.from_json(read_card(args.network / "model.json")["fit_calibration"])
     settings, rng, began = Settings(), np.random.default_rng(SEED), time.process_time()
     network = settings.network
     sample = pd.read_parquet(args.fields / "sample.parquet")
@@ -263,6 +281,7 @@ def main() -> None:
         "unflagged": {cut: pair.told(unflagged) for cut, pair in halves.items()},
         "flagged": {cut: pair.told(out) for cut, pair in halves.items()},
         "unflagged, with what is added for mismatch": {cut: pair.told(unflagged, True) for cut, pair in halves.items()},
+        "unflagged, calibrated": {cut: pair.stated(unflagged, calibration) for cut, pair in halves.items()},
         "share of bins cut by a border": {cut: round(float(np.nanmean(pair.cut_bins[unflagged])), 3) for cut, pair in halves.items()},
         "within 1 by thirds": by_thirds(halves, {label: c.to_numpy(float) for label, c in columns.items()}, unflagged),
     }  # fmt: skip

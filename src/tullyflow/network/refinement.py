@@ -86,7 +86,8 @@ def _learned(data: DiscData, first: DiscFit, given: DiscData, block: Tensor, nod
     return replace(data, **dict(zip(("intensity_err", "velocity_err"), wider, strict=True))), more.sqrt(), torch.cat(counts)
 
 
-def _fit_twice(stamps: Stamps, start: Tensor, free: tuple[str, ...], network: Network) -> tuple[DiscFit, Tensor]:
+def _fit_twice(stamps: Stamps, start: Tensor, free: tuple[str, ...], network: Network) -> tuple[DiscFit, Tensor, Tensor]:
+    """Return the second fit, what was added to the errors (galaxy, 2), and how many pixels a prior weighs against (galaxy,)."""
     beam = stamps.beam if network.beam else None
     given = DiscData(stamps.intensity, stamps.intensity_err, stamps.velocity, stamps.velocity_err, stamps.valid, beam)
     mismatch = (network.mismatch_fraction * start[:, 3]).square().view(-1, 1, 1)
@@ -98,7 +99,7 @@ def _fit_twice(stamps: Stamps, start: Tensor, free: tuple[str, ...], network: Ne
     data = replace(given, velocity_err=wide, intensity_err=clumpy)
     first = fit_discs(data, start, prior=prior, prior_counts=block.square(), steps=_FIRST_STEPS, **setting)
     data, added, counts = _learned(data, first, given, block, network.quadrature_nodes)
-    return fit_discs(data, first.parameters, prior=prior, prior_counts=counts, steps=_STEPS, **setting), added
+    return fit_discs(data, first.parameters, prior=prior, prior_counts=counts, steps=_STEPS, **setting), added, counts
 
 
 def refine_discs(stamps: Stamps, parameters: np.ndarray, held: np.ndarray, network: Network, device: torch.device) -> Refined:
@@ -119,7 +120,7 @@ def refine_discs(stamps: Stamps, parameters: np.ndarray, held: np.ndarray, netwo
         if not len(rows):
             continue
         index = torch.as_tensor(rows, device=device)
-        fit, added = _fit_twice(stamps.select(index), placed[index], free, network)
+        fit, added, _ = _fit_twice(stamps.select(index), placed[index], free, network)
         covariance = fit.covariance.cpu().numpy()
         for name, sigma in _MISMATCH.items():
             covariance[:, fit.free.index(name), fit.free.index(name)] += sigma**2
