@@ -1,6 +1,7 @@
 """What inference writes: every row, in units, with errors that hang together."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from astropy.io import fits
 from tullyflow.disc.profiles import rotation_velocity
 from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
-from tullyflow.network.checkpoint import load_checkpoint
+from tullyflow.network.calibration import identity
+from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
+from tullyflow.network.fit_calibration import unchanged
 from tullyflow.network.inference import _flags_of_range, infer
 from tullyflow.network.reconstruction import reconstruct
 from tullyflow.network.velocities import calibrated_samples, rotation_curve, velocity_at
@@ -181,15 +184,43 @@ def test_beam_noise_and_axis_outside_the_training_are_flagged(settings, inferred
         "pa_err": (1.0, np.array([False, False, False, True, True, False])),
     }
     wide = {"beam": (0, 99), "snr": (1e-3, 1e6), "velocity_err": (0.1, 1e3), "pa_err": 99.0}
+    columns = range_columns()
+
+    def flagged(**limits):
+        network = settings.network.model_copy(update={"stream": Stream(**(wide | limits))})
+        return _flags_of_range(stamps, pa_err, columns, Checkpoint(SimpleNamespace(network=network), identity()))
+
     for key, (value, expected) in cases.items():
-        network = settings.network.model_copy(update={"stream": Stream(**(wide | {key: value}))})
-        flags = _flags_of_range(stamps, pa_err, np.full(6, 0.9), network)
+        flags = flagged(**{key: value})
         flag, other = GALAXY.OUTSIDE_TRAINING, GALAXY.UNCERTAIN_AXIS
         flag, other = (other, flag) if key == "pa_err" else (flag, other)
         assert ((flags & flag) > 0).tolist() == expected.tolist() and not (flags & other).any(), key
         assert 0 < expected.sum() < 6
-    sharp = settings.network.model_copy(update={"stream": Stream(**(wide | {"beam": (2.0, 99.0), "no_beam": 0}))})
-    assert ((_flags_of_range(stamps, pa_err, np.full(6, 0.9), sharp) & GALAXY.OUTSIDE_TRAINING) > 0).tolist() == (beam < 2 / 1.02).tolist()
+    sharp = flagged(beam=(2.0, 99.0), no_beam=0)
+    assert ((sharp & GALAXY.OUTSIDE_TRAINING) > 0).tolist() == (beam < 2 / 1.02).tolist()
+
+
+def range_columns(**changes):
+    """Columns of six galaxies that the fit answers for, all of whose motion is rotation."""
+    columns = {"curve_kind": np.full(6, "fit"), "r_turn_pixels": np.full(6, 99.0), "rotation_share": np.full(6, 0.99)}
+    return columns | {"non_circular_kms": np.full(6, 2.0), "non_circular_err_kms": np.full(6, 0.5)} | changes
+
+
+def test_fits_outside_their_calibration_and_without_an_answer_and_disturbed_discs_are_flagged(settings, inferred):
+    stamps, model = inferred[4].stamps, SimpleNamespace(network=settings.network.model_copy(update={"initial_weights": "none"}))
+    beam, ten = stamps.beam.numpy(), (0.001, 1e3)
+    narrow = replace(unchanged(), source="survey", beam=(0.0, float(np.median(beam)) / 1.5), velocity_err=ten)
+    kind = np.array(["fit", "fit", "network", "fit", "network", "fit"])
+    moving = {"rotation_share": np.array([0.94, 0.94, np.nan, 0.96, 0.99, 0.5]), "non_circular_kms": np.array([2, 0.9, np.nan, 2, 2, 9])}
+    columns, checkpoint = range_columns(curve_kind=kind, **moving), Checkpoint(model, identity(), fit_calibration=narrow)
+    flags = _flags_of_range(stamps, np.zeros(6), columns, checkpoint)
+
+    def having(flag):
+        return np.flatnonzero(flags & flag).tolist()
+
+    assert having(GALAXY.OUTSIDE_TRAINING) == np.flatnonzero((kind == "fit") & (beam > np.median(beam))).tolist() != []
+    assert having(GALAXY.FIT_FAILED) == [2, 4]
+    assert having(GALAXY.DISTURBED) == [0, 5]
 
 
 def test_turnover_inside_the_beam_is_flagged(inferred):

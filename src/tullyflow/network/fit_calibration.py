@@ -85,7 +85,7 @@ class FitCalibration:
             raise ValueError(f"errors of the fit for {len(rows)} parameters, not {len(CALIBRATED)}")
         for row in rows:
             numbers = np.asarray(row, float)
-            if numbers.ndim != 2 or not numbers.size or not (numbers > 0).all() or (np.diff(numbers[0]) <= 0).any():
+            if numbers.ndim != 2 or not numbers.size or not (numbers > 0).all() or (np.diff(numbers[0]) < 0).any():
                 raise ValueError("errors of the fit are not rows of positive numbers, rising in sigma")
         return cls(**figures)
 
