@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from mock_stamps import half_width
 
 from tullyflow.errors import DataError
 from tullyflow.maps.galaxies import cut_galaxy
@@ -48,7 +49,7 @@ class FittedDisc:
     """One disc as found: deg, km/s, arcsec. ``network`` (4) are the network's own answers; V(R) at ``radius``, inclination corrected.
 
     ``v_rot`` is of the refined arctan with its 1 sigma ``v_rot_err``, ``v_chosen`` of the curve the map prefers (``curve``). ``refined``
-    is False where the network's answer stands: errors are then NaN. ``r_max`` is that of the data.
+    is False where the network's answer stands; what was not fitted has an error of NaN. ``r_max`` is that of the data.
     """
 
     network: np.ndarray
@@ -90,11 +91,13 @@ def fit_stamps(
     within, reach = (np.atleast_2d(r) / (_HALF * scale) for r in (radius, row["r_max_arcsec"]))
     curves = watch.time("choice of curve", lambda: choose_curves(stamps, best, placing, model.network, cpu, within, reach[0]))
     inclination, sini = best[0, 0], np.sin(np.radians(best[0, 0]))
-    drawn = found.samples(np.repeat(network[None], _SAMPLES, axis=0), np.random.default_rng(1))[:, 0]
-    speed = 2 / np.pi * (drawn[:, 3] / np.sin(np.radians(drawn[:, 0])))[:, None] * np.arctan(within / drawn[:, 2:3])
-    low, high = np.percentile(speed, (15.865, 84.135), axis=0)
-    error = (high - low) / 2 if refined else np.full(len(radius), np.nan)
-    err = np.sqrt(np.diag(found.covariance[0])) if refined else np.full(8, np.nan)
+    err, error = np.full(8, np.nan), np.full(len(radius), np.nan)
+    if refined:
+        err = np.sqrt(np.diag(found.covariance[0]))
+        err = np.where(err > 0, err, np.nan)
+        off = np.random.default_rng(1).multivariate_normal(np.zeros(4), found.covariance[0, :4, :4], _SAMPLES)
+        i, r_turn, v = best[0, 0] + off[:, :1], best[0, 2] * np.exp(off[:, 2:3]), best[0, 3] * np.exp(off[:, 3:])
+        error = half_width(2 / np.pi * v / np.abs(np.sin(np.radians(i))) * np.arctan(within / r_turn))
     return FittedDisc(
         network[0], refined, inclination, err[0], (row["pa_deg"] + turn * placing[0, 0]) % 360, err[4],
         row["v_sys_kms"] + placing[0, 3] * (1 + row["v_sys_kms"] / 299792.458), str(curves.curve_shape[0]), float(curves.delta_bic[0]),
