@@ -20,6 +20,7 @@ from kinms_galaxies import draw_survey, read_galaxies
 from mock_stamps import load
 from record import keep
 
+from tullyflow.conventions import HALF_WIDTH, UNRESOLVED_BEAMS
 from tullyflow.network import mismatch
 from tullyflow.network.allocator import keep_freed_memory
 from tullyflow.network.autoencoder import DiscAutoencoder
@@ -61,6 +62,7 @@ def true_values(discs: MismatchedDiscs) -> np.ndarray:
     parameters = discs.parameters.stack().double().numpy()
     v_22 = discs.v_22_sini.double().numpy()
     disc, placing = calibrated_coordinates(parameters)[:, :3], discs.placing.double().numpy()
+    disc[parameters[:, 2] * HALF_WIDTH < UNRESOLVED_BEAMS * discs.stamps.beam.numpy(), 2] = np.nan  # flagged: no map knows it
     return np.column_stack([disc, np.log(v_22), placing, np.log(parameters[:, 3])])
 
 

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from tullyflow.conventions import HALF_WIDTH, UNRESOLVED_BEAMS
 from tullyflow.network.autoencoder import DiscAutoencoder
 from tullyflow.network.fitted import CALIBRATED, Fitted, calibrated_coordinates, v_22_matrix
 from tullyflow.network.mismatch import MismatchedDiscs
@@ -115,10 +116,14 @@ def _bins(off: np.ndarray, sigma: np.ndarray) -> tuple[tuple[float, ...], ...]:
 
 
 def _off(refined: Refined, discs: MismatchedDiscs) -> np.ndarray:
-    """Return found - true (galaxy, 8), as `CALIBRATED` counts; NaN where the fit does not stand and for what was held."""
+    """Return found - true (galaxy, 8), as `CALIBRATED` counts; NaN where the fit does not stand and for what was held.
+
+    NaN too for turnover radii below half a beam, which no map knows and which are flagged.
+    """
     true, v_22 = discs.parameters.stack().double().cpu().numpy(), discs.v_22_sini.double().cpu().numpy()
     off = calibrated_coordinates(refined.parameters) - np.column_stack([calibrated_coordinates(true)[:, :3], np.log(v_22)])
     off[refined.held, :2] = np.nan
+    off[true[:, 2] * HALF_WIDTH < UNRESOLVED_BEAMS * discs.stamps.beam.cpu().numpy(), 2] = np.nan
     return np.concatenate([off, refined.placing - discs.placing.double().cpu().numpy()], axis=1)
 
 
