@@ -186,9 +186,9 @@ NETWORKS = [f"{RESULTS}/network/{s}-{getattr(SETTINGS, s).train_release}" for s 
 
 
 # A synthetic network depends on these settings alone: surveys that share them share one network.
-_ADAPTATION = {"initial_weights", "adapt", "epochs", "batch_size", "learning_rate", "decay", "decay_every", "rehearsal", "samples", "refine", "early_stop", "velocity_error_floor", "mismatch_fraction"}
+_ADAPTATION = {"initial_weights", "adapt", "epochs", "batch_size", "learning_rate", "decay", "decay_every", "rehearsal", "samples", "refine", "inclination_prior", "compare_curves", "early_stop", "velocity_error_floor", "mismatch_fraction"}
 
-TRAINING = [f"network.{key}" for key in type(SETTINGS.network).model_fields if key not in ("samples", "refine", "mismatch_fraction")]
+TRAINING = [f"network.{key}" for key in type(SETTINGS.network).model_fields if key not in ("samples", "refine", "inclination_prior", "compare_curves", "mismatch_fraction")]
 
 
 def initial_settings(survey):

@@ -131,7 +131,7 @@ def _calibrate_fit(
 
     Galaxies like one whose intensity is photometry have inclination and scale length held, as it has.
     """
-    if not (model.network.refine and model.network.calibration_fits):
+    if not model.network.calibration_fits:
         return unchanged()
     like = None if survey is None or len(survey[0]) < _FEWEST_TEMPLATES else _templates(model, *survey)
     if like is None and broad is not None:
