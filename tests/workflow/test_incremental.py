@@ -23,7 +23,7 @@ CONFIG = {
     "surveys": ["manga"],
     "releases": RELEASES,
     "fetch": {"tries": 1},
-    "network": {"synthetic_steps": 20, "epochs": 1, "samples": 10},
+    "network": {"synthetic_steps": 20, "epochs": 1, "samples": 10, "calibration_fits": 20},
     "relation": {"drift": "off", "relations": ["reverse"], "velocities": ["v_max"], "methods": ["lts"]},
     "report": {"pages": "none", "figures": ["reverse", "cut_flow"]},
 }

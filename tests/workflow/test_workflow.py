@@ -24,7 +24,7 @@ CONFIG = {
     "releases": str(ROOT / "config" / "releases.csv"),
     "mock": {"manga_dr15": 0, "manga_dr17": 20, "sami": 14, "things": 0, "samples": 20000},
     "manga": {"releases": ["DR17"], "shard_size": 8},
-    "network": {"synthetic_steps": 40, "epochs": 1, "samples": 20},
+    "network": {"synthetic_steps": 40, "epochs": 1, "samples": 20, "calibration_fits": 20},
     "relation": {"drift": "off", "velocities": ["v_max"], "methods": ["lts"], "log_v_err_max": 9, "reconstruction": "off"},
 }
 
