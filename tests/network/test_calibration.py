@@ -13,6 +13,7 @@ from tullyflow.network.calibration import Calibration, _fit, _infer, _join, _off
 from tullyflow.network.checkpoint import load_checkpoint
 from tullyflow.network.inference import sample_posterior
 from tullyflow.network.synthetic import Templates, draw_discs, stream_discs, stream_like
+from tullyflow.network.training import _discs
 from tullyflow.settings import Stream
 
 CPU = torch.device("cpu")
@@ -72,16 +73,27 @@ def test_one_sigma_covers_68_percent_of_skewed_residuals():
     assert np.mean(np.abs(residual) <= np.hypot(scale * scatter, floor)) == pytest.approx(0.6827, abs=0.005)
 
 
-def test_trained_network_covers_new_discs(trained):
-    """Four binomial errors of 1000 discs and of the 300 the fit was made on."""
+def test_trained_network_covers_new_discs_of_the_kind_it_was_calibrated_on(trained):
+    """Discs that are not the model. Four binomial errors of 1000 discs and of the 300 the fit was made on."""
     g = generator(77)
-    truth, mean, scatter = _infer(trained.model, islice(stream_discs(100, trained.model, g), 10), 30, g)
+    truth, mean, scatter = _infer(trained.model, islice(_discs(trained.model, g, None), 10), 30, g)
     calibrated = np.abs(truth - mean + trained.calibration.offsets(mean)) <= trained.calibration.errors(mean, scatter)
     covered = np.mean(calibrated, axis=0)
     assert covered == pytest.approx([0.6827] * 4, abs=4 * np.hypot(0.0147, 0.027))
     sampled = trained.model.sample(next(stream_discs(300, trained.model, g)).stamps, 30, g)
     dropout = scatter_of_samples(sampled.parameters.stack().double().numpy())[1]
     assert (np.median(dropout / sampled.spread.numpy(), axis=0) < 0.8).all(), "dropout alone should be too narrow"
+
+
+@pytest.mark.parametrize(("change", "kinds"), [({}, True), ({"calibrate_on": "model"}, False)])
+def test_discs_to_calibrate_on_are_of_the_kind_that_is_asked_for(changed, survey, change, kinds):
+    model = DiscAutoencoder(changed(**change).network)
+    for like in (None, survey):
+        assert hasattr(next(iter(_discs(model, generator(), like))), "kinds") == kinds
+    if kinds:  # every galaxy of a survey has its turn before one comes again
+        few = survey.select(torch.arange(40))
+        beams = torch.cat([discs.stamps.beam for discs in islice(_discs(model, generator(), few), 2)])
+        assert beams[:40].sort().values.equal(few.stamps.beam.sort().values)
 
 
 def test_calibration_survives_json_and_is_the_generators_alone(model):

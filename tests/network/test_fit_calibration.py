@@ -52,8 +52,14 @@ def found(n, scale, seed=1, held=None, spread=0.5, floor=0.0, deviates=None):
     return Refined(parameters, off[:, 4:], covariance, np.zeros((n, 8, 2)), held, np.zeros((n, 2)), np.ones(n, bool))
 
 
+def network_that_answers_seven():
+    model = SimpleNamespace(encode=lambda s: s, network=None, device=CPU)
+    model.parameters_of = lambda s, norm: DiscParameters(*torch.full((len(s), 4), 7.0).unbind(-1))
+    return model
+
+
 def calibrated(monkeypatch, n=6000, scale=2.0, held=None, batches=3, **more):
-    """Calibrate with a network that answers the truth and fits as `found` has them."""
+    """Calibrate on fits as `found` has them; return the calibration and where the fits were started."""
     starts, seeds = [], iter(range(50))
     held = np.zeros(n // batches, bool) if held is None else held
 
@@ -62,9 +68,7 @@ def calibrated(monkeypatch, n=6000, scale=2.0, held=None, batches=3, **more):
         return found(len(stamps), scale, next(seeds), own, **more)
 
     monkeypatch.setattr(fit_calibration, "refine_discs", refine)
-    model = SimpleNamespace(encode=lambda s: s, network=None, device=CPU)
-    model.parameters_of = lambda s, norm: DiscParameters(*torch.full((len(s), 4), 7.0).unbind(-1))
-    calibration = calibrate_fit(model, ((discs(n // batches), held) for _ in range(batches)), "survey")
+    calibration = calibrate_fit(network_that_answers_seven(), ((discs(n // batches), held) for _ in range(batches)), "survey")
     return calibration, np.concatenate(starts)
 
 
@@ -118,6 +122,19 @@ def test_what_is_held_starts_at_the_truth_and_has_no_coverage(monkeypatch):
         assert shared[:2] == (None, None) and all(share > 0 for share in shared[2:])
     fitted = calibration.apply(found(10, 2.0, held=np.ones(10, bool)))
     assert not fitted.covariance[:, :2].any() and np.isfinite(fitted.covariance).all()
+
+
+def test_turnovers_within_the_beam_calibrate_nothing(monkeypatch):
+    """r_turn is 3.2 pixels, beams are 3-9: where they are wider than 6.4, what is found of r_turn may be anything."""
+
+    def lost(stamps, start, own, network, device):
+        refined = found(len(stamps), 1.0, held=own)
+        refined.parameters[stamps.beam.numpy() > 6.4, 2] = 3.0
+        return refined
+
+    monkeypatch.setattr(fit_calibration, "refine_discs", lost)
+    calibration = calibrate_fit(network_that_answers_seven(), [(discs(2000), np.zeros(2000, bool))])
+    assert np.array(calibration.factor[2]) == pytest.approx(1.0, rel=0.25)
 
 
 def test_correlations_stay_what_they_were(monkeypatch):

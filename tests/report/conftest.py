@@ -1,5 +1,6 @@
 """A made-up finished run, with images that no flip or turn leaves unchanged, for the tests of the report."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,6 +145,16 @@ def write_history(folder: Path, epochs: int, rng: np.random.Generator) -> None:
     history.to_csv(folder / "history.csv", index=False)
 
 
+def write_card(folder: Path) -> None:
+    """What a network's model.json says of its calibration; inclination and scale length were held in all discs."""
+    one, two = [None, None, 0.55, 0.4, 0.5, 0.7, 0.66, 0.68], [None, None, 0.9, 0.8, 0.85, 0.95, 0.96, 0.94]
+    one_after, two_after = [None, None, *[0.69] * 6], [None, None, *[0.95] * 6]
+    widths = [[None, None, 0.2, 0.03, 1.1, 0.3, 0.4, 2.0], [None, None, 0.3, 0.06, 1.8, 0.3, 0.4, 21.0]]
+    fitted = {"coverage": [[one, two], [one_after, two_after]], "width": widths, "discs": 1000, "source": "survey"}
+    own = {"coverage_before": [0.355, 0.5, None, 0.7], "coverage_after": [0.68, 0.69, None, 0.67], "discs": 2000, "source": "synthetic"}
+    (folder / "model.json").write_text(json.dumps({"calibration": own, "fit_calibration": fitted}))
+
+
 def write_benchmarks(folder: Path) -> None:
     """Two jobs of one rule (one without a memory reading) and one of another."""
     header = "s\th:m:s\tmax_rss\tmax_vms\tmean_load\n"
@@ -168,6 +179,7 @@ def write_run(folder: Path, sizes: dict[tuple[str, str], int] | None = None) -> 
     networks = [folder / "network" / name for name in ("manga-DR17", "sami-DR3")]
     for network, epochs in zip(networks, (60, 12), strict=True):
         write_history(network, epochs, rng)
+    write_card(networks[0])
     write_benchmarks(folder / "benchmarks")
     settings = parse_settings({"run": "fake", "mock": {}, "report": {"pages": "used"}})
     relations = write_relations(folder / "sample.parquet", folder, settings)
@@ -198,6 +210,15 @@ def write_truth(path: Path, sample: pd.DataFrame, rng: np.random.Generator) -> N
     truth.loc[truth.index[:2], "hard_case"] = ["seen from above", "two merging discs"]
     truth.loc[truth.index[:2], "expected_flags"] = ["", "PA_FAILED"]
     write_table(path, truth, TRUTH)
+
+
+@pytest.fixture
+def network(tmp_path) -> Path:
+    """A folder with the card of a network."""
+    folder = tmp_path / "sami-DR3"
+    folder.mkdir()
+    write_card(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

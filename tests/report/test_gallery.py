@@ -11,7 +11,7 @@ from tullyflow.cli import main
 from tullyflow.flags import GALAXY
 from tullyflow.report.addresses import page_address, safe_name
 from tullyflow.report.columns import encode, galaxy_columns, relation_axes, script_json
-from tullyflow.report.comparisons import calibration_listing, choice_listing, group_listing, trend_listings
+from tullyflow.report.comparisons import choice_listing, group_listing, trend_listings
 from tullyflow.report.curve import round_ticks
 from tullyflow.report.panels import LEVELS, MASKED, colour_index, palette, shrink, velocity_limits
 from tullyflow.report.sections import comparison_listing
@@ -170,15 +170,6 @@ def test_comparisons_show_what_was_fitted_and_say_what_was_not():
     assert [row[0] for row in listing.rows[:2]] == ["age (v_22)", "age (v_max)"]
     assert said[0] == "Algebra." and "of these 300 rows about 3 would" in said[1]
     assert group_listing(None, None)[0].rows == choice_listing(None)[0].rows == trend_listings(None)[0] == []
-
-
-def test_coverage_is_read_from_the_networks_and_dashes_stand_for_none(tmp_path):
-    (tmp_path / "sami-DR3").mkdir()
-    calibration = {"coverage_before": [0.355, 0.5, None, 0.7], "coverage_after": [0.68, 0.69, None, 0.67], "discs": 2000}
-    (tmp_path / "sami-DR3/model.json").write_text(json.dumps({"calibration": calibration}))
-    listing = calibration_listing([tmp_path / "sami-DR3", tmp_path / "absent"])
-    (row,) = listing.rows
-    assert row[0] == "SAMI DR3" and row[3:6] == ("36 % → 68 %", "50 % → 69 %", "– → –")
 
 
 def test_one_fit_of_each_relation_is_recommended_and_never_a_failed_one():

@@ -117,7 +117,7 @@ def test_a_hostile_galaxy_name_is_text(text, report):
 
 def test_every_figure_has_its_files_and_the_page_is_small(report, finished_run):
     names = {p.name for p in (report.parent / "figures").iterdir()}
-    stems = {"closure", "drift", "inclination", "training-manga-DR17", "training-sami-DR3"}
+    stems = {"closure", "drift", "inclination", "training-manga-DR17", "training-sami-DR3", "coverage-manga-DR17"}
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf", "csv")}
     assert report.stat().st_size < 0.5e6
 

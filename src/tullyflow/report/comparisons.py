@@ -1,20 +1,14 @@
-"""The tables that say what the relation hangs on: fits by group, what every choice changes, trends, and how the errors were calibrated."""
+"""The tables that say what the relation hangs on: fits by group, what every choice changes, and trends."""
 
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from tullyflow.errors import RelationError
-from tullyflow.relation.record import read_record
 from tullyflow.report.figures.style import survey_style
 from tullyflow.report.sections import Listing
 from tullyflow.report.words import number, plus_minus
 
-__all__ = ["calibration_listing", "choice_listing", "group_listing", "trend_listings"]
+__all__ = ["choice_listing", "group_listing", "trend_listings"]
 
-_PARAMETERS = ("inclination", "scale length", "turnover radius", "V_max sin i")
-_DISCS = {"survey": "simulated discs like the survey's galaxies", "synthetic": "simulated discs of every kind", "none": "not calibrated"}
 _KINDS = {"all": "all", "survey": "survey", "ssfr": "star formation", "morphology": "morphology"}
 _TRENDS = {
     "direct": "Trends along the relation", "residual": "Residuals of the relation: what the scatter goes with",
@@ -147,24 +141,3 @@ def _chance(p: Any) -> str:
     if not isinstance(p, int | float):
         return "–"
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
-
-
-def calibration_listing(network_dirs: Sequence[str | Path]) -> Listing:
-    """List how many of the discs held out lie within one sigma, before and after the calibration, as each network's model.json says."""
-    rows = []
-    for folder in map(Path, network_dirs):
-        try:
-            calibration = read_record(folder / "model.json").get("calibration") or {}
-        except RelationError:
-            continue
-        before, after = (list(calibration.get(key) or [None] * 4) for key in ("coverage_before", "coverage_after"))
-        survey, _, release = folder.name.partition("-")
-        name = "synthetic discs" if survey in ("initial", "synthetic") else f"{survey_style(survey).label} {release}".strip()
-        pairs = (f"{_percent(b)} → {_percent(a)}" for b, a in zip(before, after, strict=False))
-        rows.append((name, _DISCS.get(str(calibration.get("source")), "–"), calibration.get("discs", "–"), *pairs))
-    columns = ("network", "calibrated on", "discs", *_PARAMETERS)
-    return Listing("Discs within one sigma of the truth, before → after the calibration (68 % are right)", columns, rows, frozenset({1}))
-
-
-def _percent(share: Any) -> str:
-    return f"{100 * share:.0f} %" if isinstance(share, int | float) and math.isfinite(share) else "–"

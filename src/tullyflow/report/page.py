@@ -17,12 +17,13 @@ from markupsafe import Markup
 import tullyflow
 from tullyflow.provenance import versions
 from tullyflow.relation.record import read_record
+from tullyflow.report.calibration import calibration_listing, fit_calibration_listing
 from tullyflow.report.closure import closure_block
 from tullyflow.report.columns import galaxy_columns, script_json
-from tullyflow.report.comparisons import calibration_listing, choice_listing, group_listing, trend_listings
+from tullyflow.report.comparisons import choice_listing, group_listing, trend_listings
 from tullyflow.report.figures.closure import plot_closure
 from tullyflow.report.figures.listing import RELATION_WORDS
-from tullyflow.report.pictures import check_pictures, listed_pictures, picture, training_pictures
+from tullyflow.report.pictures import check_pictures, coverage_pictures, listed_pictures, picture, training_pictures
 from tullyflow.report.relation_data import advice, fit_name, relation_data
 from tullyflow.report.releases import news_listing, news_sentences, published_listing, training_releases
 from tullyflow.report.run_page import remove_pages, write_pages
@@ -200,6 +201,8 @@ def build_report(
             "bounds": bound_listing(at_bounds(sample)),
             "training": training_pictures(network_dirs, own),
             "calibration": calibration_listing(network_dirs),
+            "fit_calibration": fit_calibration_listing(network_dirs),
+            "coverage": coverage_pictures(network_dirs, own),
             "checks": checks,
             "check_notes": check_notes,
             "gallery": settings.report.gallery and len(sample) > 0,

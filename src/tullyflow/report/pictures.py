@@ -14,17 +14,19 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tullyflow.errors import ModelError, SettingsError
+from tullyflow.report.calibration import coverage_table, network_name
+from tullyflow.report.figures.coverage import plot_coverage
 from tullyflow.report.figures.drift import drift_corrections, plot_drift
 from tullyflow.report.figures.inclination import plot_inclination
 from tullyflow.report.figures.listing import VELOCITY_WORDS, figure_names, find_figure
-from tullyflow.report.figures.style import save_figure, survey_style
+from tullyflow.report.figures.style import save_figure
 from tullyflow.report.figures.training import clock, plot_training, read_history
 from tullyflow.report.linewidths import width_sentence
 
 if TYPE_CHECKING:
     from tullyflow.settings import Settings
 
-__all__ = ["Picture", "check_pictures", "embed", "listed_pictures", "picture", "training_pictures"]
+__all__ = ["Picture", "check_pictures", "coverage_pictures", "embed", "listed_pictures", "picture", "training_pictures"]
 
 _LOG = logging.getLogger("tullyflow")
 _DRIFT = (  # benchmarks/drift.json
@@ -98,11 +100,27 @@ def training_pictures(network_dirs: Sequence[str | Path], target: Path) -> list[
             continue
         if history.empty:
             continue
-        survey, _, release = folder.name.partition("-")
-        name = "Synthetic discs" if survey in ("initial", "synthetic") else f"{survey_style(survey).label} {release}".strip()
+        name = network_name(folder)
+        name = name[:1].upper() + name[1:]
         last = history.iloc[-1]
         caption = f"{name}: loss {last['loss']:.3g} after {clock(history)} {int(last[clock(history)])}."
         pictures.append(picture(plot_training(history, name), target / f"training-{folder.name}", history, f"Training of {name}", caption))
+    return pictures
+
+
+def coverage_pictures(network_dirs: Sequence[str | Path], target: Path) -> list[Picture]:
+    """Draw how often the intervals of the fits hold the truth, for every network on whose discs that was measured."""
+    pictures = []
+    for folder in map(Path, network_dirs):
+        table = coverage_table(folder)
+        if table.empty:
+            continue
+        caption = (
+            f"{network_name(folder)}: shares of simulated galaxies that are deliberately not the model (bars, warps, arms, other curves) "
+            "within the intervals of the fit. Errors that mean what they say lie on the line, and within the band."
+        )
+        title = f"Coverage, {network_name(folder)}"
+        pictures.append(picture(plot_coverage(table, title), target / f"coverage-{folder.name}", table, title, caption))
     return pictures
 
 
