@@ -62,7 +62,6 @@ def true_values(discs: MismatchedDiscs) -> np.ndarray:
     parameters = discs.parameters.stack().double().numpy()
     v_22 = discs.v_22_sini.double().numpy()
     disc, placing = calibrated_coordinates(parameters)[:, :3], discs.placing.double().numpy()
-    disc[parameters[:, 2] * HALF_WIDTH < UNRESOLVED_BEAMS * discs.stamps.beam.numpy(), 2] = np.nan  # flagged: no map knows it
     return np.column_stack([disc, np.log(v_22), placing, np.log(parameters[:, 3])])
 
 
@@ -96,7 +95,9 @@ def inferred(discs: MismatchedDiscs, model: DiscAutoencoder, calibration: Calibr
         sides[0, :, 4:8], sides[1, :, 4:8] = placed, 2 * placed * fitted.tail[:, 4:]
         found[name] = sides
     best = np.where(fitted.used[:, None], fitted.parameters, posterior.mean)
+    unresolved = best[:, 2] * HALF_WIDTH < UNRESOLVED_BEAMS * discs.stamps.beam.numpy()
     found["off"] = values_of(best, np.where(fitted.used[:, None], fitted.values[:, 4:], np.nan)) - true
+    found["off"][unresolved, 2] = np.nan  # flagged: no map knows it
     return found | {"stands": fitted.used, "held": fitted.held & fitted.used}
 
 

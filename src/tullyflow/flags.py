@@ -116,4 +116,5 @@ GALAXY = Registry(
     Flag(39, "PHOTOMETRY_OFF_AXIS", "The photometric axis is not the kinematic one (relation.delta_pa_phot_max): no inclination from it."),
     Flag(40, "FIT_FAILED", "The least-squares fit found no disc it can vouch for: the network's answer and errors stand.", excludes=False),
     Flag(41, "DISTURBED", "Rotation explains less than 95 % of the coherent motion: a bar, a warp, or no disc.", excludes=False),
+    Flag(42, "INCLINATION_NOT_FITTED", "Inclination and scale length could not be fitted: the network's are used.", excludes=False),
 )

@@ -197,7 +197,7 @@ curve_shape|s||rotation curve the map prefers: arctan, tanh or slope (an arctan 
 delta_bic|f||evidence (BIC) against the arctan, of as many measurements as the map is worth; velocities follow above 6
 outer_slope|f||d ln V / d ln R far out of the curve that has one; 0 is an arctan, above it rises, below it declines
 outer_slope_err|f||its 1 sigma
-non_circular_kms|f|km/s|rms of residual velocities that are coherent over a beam, noise taken off
+non_circular_kms|f|km/s|rms of residual velocities that are alike half a beam apart, as noise is not
 non_circular_err_kms|f|km/s|its 1 sigma
 non_circular_share|f||the same over the largest model velocity
 rotation_share|f||share of the coherent v^2 that rotation explains (of the line of sight: not the circularity of orbits)

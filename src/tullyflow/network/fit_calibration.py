@@ -27,6 +27,7 @@ __all__ = ["FitCalibration", "calibrate_fit", "unchanged"]
 
 _ONE_SIGMA, _TWO_SIGMA = 0.6827, 0.9545
 _IN_A_BIN, _BINS = 60, 6  # discs at least; bins at most
+_FEWEST = 30  # discs: with fewer a parameter keeps the factors it had
 _FACTORS, _TAILS = (0.2, 10.0), (1.0, 3.0)  # smallest and largest: a few lost discs must not widen all intervals
 _MARGIN = 1.5  # of the ranges of the discs
 
@@ -115,24 +116,31 @@ def _bins(off: np.ndarray, sigma: np.ndarray) -> tuple[tuple[float, ...], ...]:
     return tuple(zip(*found, strict=True))
 
 
-def _off(refined: Refined, discs: MismatchedDiscs) -> np.ndarray:
+def _off(refined: Refined, discs: MismatchedDiscs, asked: np.ndarray) -> np.ndarray:
     """Return found - true (galaxy, 8), as `CALIBRATED` counts; NaN where the fit does not stand and for what was held.
 
-    NaN too for turnover radii below half a beam, which no map knows and which are flagged.
+    NaN too for turnover radii found below half a beam, which no map knows and which are flagged, and for curves at an inclination that was
+    not ``asked`` (galaxy,) to be held: what the network's error of it does to them is added where they are used.
     """
     true, v_22 = discs.parameters.stack().double().cpu().numpy(), discs.v_22_sini.double().cpu().numpy()
     off = calibrated_coordinates(refined.parameters) - np.column_stack([calibrated_coordinates(true)[:, :3], np.log(v_22)])
     off[refined.held, :2] = np.nan
-    off[true[:, 2] * HALF_WIDTH < UNRESOLVED_BEAMS * discs.stamps.beam.cpu().numpy(), 2] = np.nan
+    off[refined.parameters[:, 2] * HALF_WIDTH < UNRESOLVED_BEAMS * discs.stamps.beam.cpu().numpy(), 2] = np.nan
+    off[refined.held & ~asked, 2:4] = np.nan
     return np.concatenate([off, refined.placing - discs.placing.double().cpu().numpy()], axis=1)
 
 
 def calibrate_fit(
-    model: DiscAutoencoder, discs: Iterable[tuple[MismatchedDiscs, np.ndarray]], source: str = "synthetic"
+    model: DiscAutoencoder,
+    discs: Iterable[tuple[MismatchedDiscs, np.ndarray]],
+    source: str = "synthetic",
+    before: FitCalibration | None = None,
+    seed: int = 0,
 ) -> FitCalibration:
-    """Calibrate on batches of (discs, held (galaxy,)); half fit, half measure what is stored as coverage.
+    """Calibrate on batches of (discs, held (galaxy,)); the coverage stored is that of a half not seen by factors of the other half.
 
-    Where inclination and scale length are held, they are held at the truth. The fit starts from the network's answer without dropout.
+    Parameters of fewer than 30 discs keep those of ``before``. Where inclination and scale length are held, they are held at the truth. The
+    fit starts from the network's answer without dropout.
     """
     import torch
 
@@ -145,16 +153,22 @@ def calibrate_fit(
         median = torch.where(drawn.stamps.valid, drawn.stamps.velocity_err, torch.nan).flatten(1).nanmedian(dim=1).values
         beams.append(drawn.stamps.beam.cpu().numpy())
         noises.append(median.cpu().numpy())
-        offs.append(np.abs(_off(refined, drawn))[refined.converged])
+        offs.append(np.abs(_off(refined, drawn, held))[refined.converged])
         raws.append(np.sqrt(np.einsum("gii->gi", _covariance(refined)))[refined.converged])
         count += len(drawn)
     off, raw = np.concatenate(offs), np.concatenate(raws)
-    fitting, known = np.arange(len(off)) % 2 == 0, np.isfinite(off) & (raw > 0)
-    some = [known[:, p] & fitting for p in range(len(CALIBRATED))]
-    rows = [_bins(off[k, p], raw[k, p]) if k.any() else ((1.0,),) * 3 for p, k in enumerate(some)]
+    fitting, known = np.random.default_rng(seed).permutation(len(off)) % 2 == 0, np.isfinite(off) & (raw > 0)
     ranges = tuple((float(np.min(v)), float(np.max(v))) for v in (np.concatenate(beams), np.concatenate(noises)))
-    found = FitCalibration(*(tuple(row[k] for row in rows) for k in range(3)), (), (), *ranges, count, source)
-    factor, tail = found.factors(raw)
+    kept = before or unchanged()
+
+    def fitted_to(some: np.ndarray) -> FitCalibration:
+        rows = [
+            _bins(off[k, p], raw[k, p]) if k.sum() >= _FEWEST else (kept.sigma[p], kept.factor[p], kept.tail[p])
+            for p, k in enumerate((known & some[:, None]).T)
+        ]
+        return FitCalibration(*(tuple(row[k] for row in rows) for k in range(3)), (), (), *ranges, count, source)
+
+    factor, tail = fitted_to(fitting).factors(raw)
 
     def covered(limit: np.ndarray) -> tuple[float | None, ...]:
         counted = [(off[:, p] <= limit[:, p])[known[:, p] & ~fitting] for p in range(len(CALIBRATED))]
@@ -165,4 +179,4 @@ def calibrate_fit(
         return tuple(float(np.median(s)) if s.size else None for s in kept)
 
     coverage = ((covered(raw), covered(2 * raw)), (covered(factor * raw), covered(2 * tail * factor * raw)))
-    return replace(found, coverage=coverage, width=(typical(raw), typical(factor * raw)))
+    return replace(fitted_to(np.ones_like(fitting)), coverage=coverage, width=(typical(raw), typical(factor * raw)))

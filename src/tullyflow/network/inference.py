@@ -158,6 +158,7 @@ def _tabulate(
         placing = np.where(fitted.used[:, None], fitted.values[:, 4:], 0)
         used = used.with_fit(fitted, to_arcsec, generator)
     columns |= fit_columns(fitted, used, columns)
+    columns["inclination_not_fitted"] = np.zeros(len(stamps), bool) if fitted is None else fitted.used & fitted.held & ~used.photometric
     decoded, r_scale, drawn_scale = used.mean / to_arcsec, used.mean[:, 1], used.samples[..., 1]
     fit = reconstruct(model, stamps, decoded, placing)
     columns |= {
@@ -176,12 +177,12 @@ def _tabulate(
     drawn_radii = velocity_radii(drawn_scale, r_e, r_max)
     stands, chosen = columns["curve_kind"] == "fit", None
     wanted = np.stack([radii[name] for name in VELOCITIES], axis=1) / to_arcsec[:, 1:2]
-    if model.network.compare_curves:
+    if model.network.compare_curves and fitted is not None:
         chosen = choose_curves(stamps, decoded, placing, model.network, model.device, wanted, r_max / to_arcsec[:, 1])
     columns |= shape_columns(chosen, stands)
-    factor = velocity_factors(chosen, stands, wanted)
+    factor, shape_err = velocity_factors(chosen, stands, wanted, r_max / to_arcsec[:, 1])
     for k, name in enumerate(VELOCITIES):
-        velocity = velocity_at(radii[name], used.mean, used.samples, drawn_radii[name]).times(factor[:, k])
+        velocity = velocity_at(radii[name], used.mean, used.samples, drawn_radii[name]).times(factor[:, k], shape_err[:, k])
         columns |= {f"{name}_kms": velocity.value_kms, f"{name}_kms_err": velocity.err_kms, f"log_{name}_err": velocity.log_err}
     columns |= extrapolations(radii, used.mean[:, 2], r_max)
     columns["v_max_extrapolated"] |= stands & (False if chosen is None else chosen.rising)
@@ -201,6 +202,7 @@ def _flags_of_range(stamps: Stamps, pa_err_deg: np.ndarray, columns: dict[str, n
     median = torch.where(stamps.valid, stamps.velocity_err, torch.nan).flatten(1).nanmedian(dim=1).values.cpu().numpy()
     flags |= np.where(stands & ~checkpoint.fit_calibration.covers(beam, median), GALAXY.OUTSIDE_TRAINING, 0)
     flags |= np.where(network.refine & ~stands, GALAXY.FIT_FAILED, 0)
+    flags |= np.where(columns["inclination_not_fitted"], GALAXY.INCLINATION_NOT_FITTED, 0)
     flags |= np.where(disturbed(columns), GALAXY.DISTURBED, 0)
     if network.initial_weights == "synthetic":
         brightest = torch.where(stamps.valid, stamps.intensity, -torch.inf).flatten(1).argmax(dim=1, keepdim=True)

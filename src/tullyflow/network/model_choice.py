@@ -18,7 +18,7 @@ __all__ = ["ChosenCurves", "choose_curves", "disturbed", "shape_columns", "veloc
 
 log = logging.getLogger("tullyflow")
 
-_BLOCK_BEAMS, _NARROWEST_BLOCK = 1.5, 4.0  # as in `network.refinement`
+_BLOCK_BEAMS, _NARROWEST_BLOCK = 1.5, 4.0  # side of the area of one measurement: in beams, and at least so many stamp pixels
 _STILL_RISING = EXTRAPOLATION_FACTOR / ((1 + EXTRAPOLATION_FACTOR**2) * np.arctan(EXTRAPOLATION_FACTOR))  # an arctan's, at its limit
 _SLOPE_SIGMAS = 2.0
 _KEPLER = -0.5  # d ln V / d ln R: what falls more steeply is no rotation curve
@@ -119,14 +119,18 @@ def disturbed(columns: dict[str, np.ndarray]) -> np.ndarray:
         return sure & (columns["rotation_share"] < _ROTATING)
 
 
-def velocity_factors(chosen: ChosenCurves | None, stands: np.ndarray, radii: np.ndarray) -> np.ndarray:
+def velocity_factors(
+    chosen: ChosenCurves | None, stands: np.ndarray, radii: np.ndarray, r_max: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return what an arctan's velocities at ``radii`` (galaxy, radius) are multiplied by where the evidence for another curve is strong.
 
-    1 where that curve would fall more steeply than Kepler's at the data's edge, and for asymptotes (radii of inf), which stay the arctan's.
+    And the 1 sigma in ln that comes with it. 1 and 0 where that curve would fall more steeply than Kepler's at the data's edge ``r_max``
+    (galaxy,), and beyond it: asymptotes (radii of inf) stay the arctan's.
     """
     if chosen is None:
-        return np.ones(radii.shape)
+        return np.ones(radii.shape), np.zeros(radii.shape)
     factor = chosen.v_sini_kms / chosen.v_sini_arctan_kms
     with np.errstate(invalid="ignore"):
         other = stands & (chosen.curve_shape != "arctan") & (chosen.delta_bic > _CERTAIN) & (chosen.slope_at_r_max >= _KEPLER)
-    return np.where(other[:, None] & np.isfinite(factor) & np.isfinite(radii), factor, 1.0)
+        other = other[:, None] & np.isfinite(factor) & (radii <= 1.001 * r_max[:, None])
+    return np.where(other, factor, 1.0), np.where(other, chosen.ln_v_err, 0.0)

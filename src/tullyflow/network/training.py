@@ -134,7 +134,7 @@ def _calibrate_fit(
     if not model.network.calibration_fits:
         return unchanged()
     like = None if survey is None or len(survey[0]) < _FEWEST_TEMPLATES else _templates(model, *survey)
-    if like is None and broad is not None:
+    if like is None and broad is not None and broad.source != "none":
         return broad
     generator, count = seeded_generator(settings.seed + _CALIBRATION_SEED + 1, model.device), model.network.calibration_fits
     order = None if like is None else torch.randperm(len(like), generator=generator, device=generator.device).to(model.device)
@@ -146,7 +146,7 @@ def _calibrate_fit(
             held = np.zeros(n, bool) if own is None else ~own.clumpy.cpu().numpy()
             yield draw_mismatched(n, model, generator, own), held
 
-    calibration = calibrate_fit(model, batches(), "synthetic" if like is None else "survey")
+    calibration = calibrate_fit(model, batches(), "synthetic" if like is None else "survey", broad, settings.seed)
     before, after = calibration.coverage
     log.info(
         "network: 1 and 2 sigma of the fit cover %s %% of %d %s discs that are not the model (%s), after calibration %s",
@@ -237,5 +237,5 @@ def train(maps_paths: Sequence[str | Path], initial_dir: str | Path | None, sett
         own = _templates(model, fitted, table.iloc[fit.numpy()]) if synthetic and network.rehearsal > 0 else None
         history = fit_stamps(model, fitted, list(names[fit]), validation, list(names[held]), generator, synthetic, unfinished, own)
     origin = "synthetic, then the survey" if synthetic else "the survey"
-    calibration, fitted = _calibrate(model, settings, survey=survey), _calibrate_fit(model, settings, survey=survey)
+    calibration, fitted = _calibrate(model, settings, survey=survey), _calibrate_fit(model, settings, start.fit_calibration, survey)
     _write(Checkpoint(model, calibration, tuple(names[fit]), origin, fitted), settings, out_dir, history)

@@ -21,9 +21,10 @@ class Velocity:
     err_kms: np.ndarray
     log_err: np.ndarray
 
-    def times(self, factor: np.ndarray) -> "Velocity":
-        """Return it with values and errors multiplied by ``factor`` (galaxy,)."""
-        return Velocity(self.value_kms * factor, self.err_kms * factor, self.log_err)
+    def times(self, factor: np.ndarray, ln_err: np.ndarray) -> "Velocity":
+        """Return it multiplied by ``factor`` (galaxy,), whose own 1 sigma in ln is ``ln_err`` (galaxy,)."""
+        value = self.value_kms * factor
+        return Velocity(value, np.hypot(self.err_kms * factor, value * ln_err), np.hypot(self.log_err, ln_err / np.log(10)))
 
 
 def calibrated_samples(
