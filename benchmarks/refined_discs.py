@@ -143,7 +143,7 @@ def _bound(truth: Tensor, beam: float) -> MapDerivatives:
 
 
 def _maps(truth: Tensor, beam: float) -> tuple[Tensor, Tensor]:
-    """Return true maps: the decoder's, and beyond 80 deg, where pixels are too coarse for it, `observe_disc`'s with 4 x 4 points a pixel."""
+    """Return true maps: the decoder's, and beyond 80 deg, where pixels are too coarse for it, `observe_disc`'s, 4 x 4 points a pixel."""
     decoded = [
         project_disc(*some.unbind(1), nodes=FINEST, beam_fwhm=torch.full((len(some),), beam).double(), central_cells=3)
         for some in truth.split(25)

@@ -66,6 +66,17 @@ def test_an_edge_on_disc_drawn_by_the_other_projection_is_not_taken_for_a_less_i
     assert off[1].amax() < 0.5 * off[0].amax()
 
 
+@pytest.mark.parametrize("nodes", [4, 8])
+def test_a_start_at_edge_on_is_left_again(nodes):
+    """At the end of the range the maps hardly change with the inclination: nothing there says which way to go."""
+    truth = disc(inclination_deg=87.6, r_scale=0.2)
+    start = misplaced(truth)
+    start[:, 0] = 89.9
+    fit = fit_discs(seen(truth, noise=0), start, NAMES, nodes=nodes, steps=40)
+    assert fit.converged.all()
+    assert fit.parameters[0, 0].item() == pytest.approx(87.6, abs=0.3)
+
+
 def test_an_edge_on_disc_with_noise_has_a_wide_error_of_its_inclination():
     truth = disc(inclination_deg=89.8).expand(8, -1).clone()
     start = misplaced(truth)

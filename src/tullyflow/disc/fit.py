@@ -22,7 +22,7 @@ from tullyflow.errors import ModelError
 
 __all__ = ["DiscData", "DiscFit", "fit_discs"]
 
-_STEEP = 80.0  # deg
+_STEEP, _EDGE_ON, _OFF_EDGE = 80.0, 89.0, 87.0  # deg
 _COARSE = 4  # nodes per panel of the first steps
 _ROUGHLY = 5.0  # times the tolerance: how far they go
 _SURE = 1e-6  # the damping where the minimum is next door
@@ -80,15 +80,26 @@ class _Search:
         measured = loss.data.valid.sum((1, 2)) * (1 + loss.use_intensity)
         return minimise(evaluate, start, space, self.moving, roughly * self.tolerance, measured, self.steps, damping)
 
+    def from_the_edge(self, loss: Loss, found: Minimum) -> Minimum:
+        """Try again what ended at edge-on from off it: there the maps hardly change, and what they do is within the quadrature's error."""
+        rows = ((found.parameters[:, 0] > _EDGE_ON) & self.moving[0]).nonzero().squeeze(1)
+        if len(rows):
+            off = found.parameters[rows].clone()
+            off[:, 0] = _OFF_EDGE
+            other = self.select(rows).run(loss.select(rows), off)
+            found.put(rows, other, other.state.cost < found.state.cost[rows])
+        return found
+
     def find(self, loss: Loss, start: Tensor) -> Minimum:
         """Return the minima near ``start`` (galaxy, k): with few nodes first, then with all of them."""
         if loss.nodes <= _COARSE:
-            return self.run(loss, start)
+            return self.from_the_edge(loss, self.run(loss, start))
         rough = self.run(replace(loss, nodes=_COARSE), start, roughly=_ROUGHLY)
         found = self.run(loss, rough.parameters, damping=_SURE)
         steep = _steep(loss, found)
         if len(steep):
-            fine = self.select(steep).run(_finer(loss, steep), found.parameters[steep], damping=_SURE)
+            some, finer = self.select(steep), _finer(loss, steep)
+            fine = some.from_the_edge(finer, some.run(finer, found.parameters[steep], damping=_SURE))
             found.put(steep, fine, torch.ones_like(steep, dtype=torch.bool))
         return found
 
