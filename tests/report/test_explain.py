@@ -162,7 +162,7 @@ def test_galaxy_without_maps_was_not_tested_on_them():
         assert checks[flag] == "not tested", flag
     told = {section.title: section for section in story(row, DUMPED, [], [])}
     assert told["Its maps"].sentences == ("The archive has no file.",)
-    assert told["What the network said"].sentences[0].startswith("Nothing")
+    assert told["Its disc"].sentences[0].startswith("None")
     assert told["What would have to change"].sentences[0].startswith("MISSING_FILE: the archive would have to")
     assert "may follow" in told["What would have to change"].sentences[-1]
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 import tullyflow
 from tullyflow.flags import GALAXY
+from tullyflow.report.disc_words import disc_sentences
 from tullyflow.report.figures.axis import plot_axes
 from tullyflow.report.figures.galaxy import plot_galaxy
 from tullyflow.report.figures.style import save_picture
@@ -26,7 +27,9 @@ __all__ = ["galaxy_picture", "write_page"]
 _AXES = {
     "inclination_deg": "i (deg)", "r_scale_arcsec": "r_scale (″)", "r_turn_arcsec": "r_turn (″)", "v_max_sini_kms": "V sin i (km/s)"
 }  # fmt: skip
-_ORIGIN = {"none": "as the dropout scatter is", "synthetic": "on simulated discs", "survey": "on simulated discs like a survey's galaxies"}
+_ORIGIN = {
+    "none": "not calibrated", "synthetic": "calibrated on simulated galaxies", "survey": "calibrated on simulated galaxies like a survey's",
+}  # fmt: skip
 
 
 def galaxy_picture(found: "FoundGalaxy", path: Path) -> None:
@@ -44,6 +47,8 @@ def write_page(found: "FoundGalaxy", parameters: pd.DataFrame, files: "Files") -
     with Image.open(files.picture) as image:
         width, height = image.size
     bits = int(found.row["flags"])
+    refined = found.inferred and found.row["curve_kind"] == "fit"
+    calibration = found.network["fit_calibration" if refined else "calibration"]
     page = render(
         "galaxy.html",
         {
@@ -58,9 +63,10 @@ def write_page(found: "FoundGalaxy", parameters: pd.DataFrame, files: "Files") -
             "height": height,
             "stamp": found.view is not None,
             "inferred": found.inferred,
-            "refined": found.inferred and found.row["curve_kind"] == "fit",
+            "refined": refined,
             "photometric": found.inferred and found.row["inclination_kind"] == "photometric",
-            "calibration": _ORIGIN.get(found.network["calibration"], found.network["calibration"]),
+            "calibration": _ORIGIN.get(calibration, calibration),
+            "disc": disc_sentences(found.row) if found.inferred else [],
             "origin": found.network["origin"],
             "flags": [(flag.sentence, flag.excludes) for flag in GALAXY.set_in(bits & ~GALAXY.MOCK)],
             "messages": found.row["messages"].strip(),

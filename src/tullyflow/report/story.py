@@ -10,6 +10,7 @@ from tullyflow.conventions import STAMP
 from tullyflow.flags import GALAXY
 from tullyflow.relation.drift import corrected_velocities, drift_factor, drift_radii
 from tullyflow.report.checks import check_galaxy, remedies, setting_of, value_words
+from tullyflow.report.disc_words import disc_kind, disc_sentences
 from tullyflow.report.words import number, plus_minus
 from tullyflow.tables import PARAMETERS, TARGETS, VELOCITIES
 
@@ -63,7 +64,7 @@ def story(
         _identity(row),
         _files(manifest),
         _maps(row),
-        _network(row),
+        _disc(row),
         _velocities(row),
         Section("Asymmetric drift", tuple(_drift(row, settings))),
         _cuts(row, settings),
@@ -167,21 +168,18 @@ def _maps(row: Mapping) -> Section:
     return Section("Its maps", tuple(sentences))
 
 
-def _network(row: Mapping) -> Section:
+def _disc(row: Mapping) -> Section:
     if int(row["flags"]) & GALAXY.NOT_INFERRED or not _known(row, "v_max_sini_kms"):
-        return Section("What the network said", ("Nothing: it saw no usable stamp of this galaxy.",))
+        return Section("Its disc", ("None: the network saw no usable stamp of this galaxy.",))
     mode = {"blind": "never saw it in training", "combined": "was trained on it among others", "solo": "was trained on it alone"}
-    sentences = [f"The network {mode.get(str(row.get('mode')), 'inferred it')}; its errors are calibrated 1 sigma."]
-    photometric = row.get("inclination_kind") == "photometric"
+    sentences = [f"The network {mode.get(str(row.get('mode')), 'inferred it')}; errors are calibrated 1 sigma."]
     used = _pair(row, "inclination_used_deg", "inclination_used_err_deg", 1, "deg")
-    kind = "photometric, by the axis ratio" if photometric else "the network's own"
+    kinds = {"photometry": "photometric, by the axis ratio", "whole": "the fit's"}
+    photometric = row.get("inclination_kind") == "photometric"
+    kind = kinds["photometry"] if photometric else kinds.get(disc_kind(row), "the network's own")
     length = number(row.get("r_scale_used_arcsec"), 2)
     sentences.append(f"The velocities use an inclination of {used} ({kind}) and a scale length of {length} arcsec.")
-    if row.get("curve_kind") == "fit":
-        own = f"{number(row.get('r_turn_network_arcsec'), 2)} arcsec and {number(row.get('v_max_sini_network_kms'), 1)} km/s"
-        sentences.append(
-            f"Turnover radius and V_max sin i are refined by least squares on the map, errors and all; the network alone said {own}."
-        )
+    sentences += disc_sentences(row)
     if _known(row, "reconstruction_velocity_kms"):
         line = f"The disc model leaves {number(row['reconstruction_velocity_kms'], 1)} km/s rms of the velocity field unexplained"
         if _known(row, "reconstruction"):
@@ -192,9 +190,9 @@ def _network(row: Mapping) -> Section:
     for words, name in zip(_PARAMETER_WORDS, PARAMETERS, strict=True):
         digits = {"inclination_deg": 1, "v_max_sini_kms": 1}.get(name, 2)
         unit = {"inclination_deg": "deg", "v_max_sini_kms": "km/s"}.get(name, "arcsec")
-        at = "at the end of its range" if bool(row.get(f"{name}_at_bound")) else ""
-        rows.append((words, _pair(row, name, f"{name}_err", digits, unit), at))
-    return Section("What the network said", tuple(sentences), ("parameter", "value", ""), tuple(rows))
+        at, half = "at the end of its range" if bool(row.get(f"{name}_at_bound")) else "", number(row.get(f"{name}_err95"), digits)
+        rows.append((words, _pair(row, name, f"{name}_err", digits, unit), "–" if half == "–" else f"± {half}", at))
+    return Section("Its disc", tuple(sentences), ("parameter", "value", "95 %", ""), tuple(rows))
 
 
 def _velocities(row: Mapping) -> Section:

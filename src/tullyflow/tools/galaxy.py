@@ -176,7 +176,8 @@ def find_galaxy(
         samples = {column: found.samples[:, 0, PARAMETERS.index(column)].astype(float) for column in kept}
     width = row["psf_fwhm_arcsec"]
     beam = maps.beam or ((width, width, 0.0) if np.isfinite(width) else None)
-    network = {"origin": checkpoint.origin, "calibration": checkpoint.calibration.source}
+    sources = {"calibration": checkpoint.calibration.source, "fit_calibration": checkpoint.fit_calibration.source}
+    network = {"origin": checkpoint.origin, **sources}
     return FoundGalaxy(
         name, source, row, made, view, found.intensity[0], samples, _on_sky(maps, row, positioned), beam,
         None if inferred else axes, network,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import tullyflow
 from tullyflow.conventions import STAMP_CENTRE
 from tullyflow.flags import GALAXY, PIXEL
+from tullyflow.report.disc_words import disc_kind
 from tullyflow.tables import whole_file
 from tullyflow.tools.galaxy import FoundGalaxy, Stamped
 
@@ -34,12 +35,18 @@ _DIRECT = (  # column, unit, decimals, what a person calls it
     ("r_max_arcsec", "arcsec", 1, "radius of the outermost data, in the disc"),
     ("outer_dispersion_kms", "km/s", 1, "velocity dispersion of the outer disc"),
     ("reconstruction_velocity_kms", "km/s", 1, "root mean square residual of the velocity"),
+    ("non_circular_kms", "km/s", 1, "motion that is coherent over a beam and no rotation of the disc"),
     ("chi2_velocity", "", 2, "reduced chi-squared of the velocity"),
     ("n_spaxels", "", 0, "valid spaxels"),
     ("stamp_scale_arcsec", "arcsec", 3, "pixel of the stamp"),
 )
 _ERR = {"inclination_used_deg": "inclination_used_err_deg", "pa_deg": "pa_err_deg", "v_sys_kms": "v_sys_err_kms",
-        "outer_dispersion_kms": "outer_dispersion_err_kms"}  # fmt: skip
+        "outer_dispersion_kms": "outer_dispersion_err_kms", "non_circular_kms": "non_circular_err_kms"}  # fmt: skip
+_DISC = {
+    "whole": "fitted whole, by least squares", "photometry": "curve fitted at the photometry's inclination and scale length",
+    "network": "curve fitted at the network's inclination and scale length", "failed": "the network's: no fit can be vouched for",
+    "": "the network's",
+}  # fmt: skip
 _SAID = ("pa_deg", "v_sys_kms", "inclination_used_deg", "v_max_kms", "r_turn_arcsec")  # on the terminal
 
 
@@ -110,6 +117,8 @@ def words(found: FoundGalaxy, files: Files) -> str:
             value, err, unit, decimals, said = table.loc[name, ["value", "err", "unit", "decimals", "description"]]
             error = f" +- {err:.{decimals}f}" if np.isfinite(err) else ""
             lines.append(f"  {value:.{decimals}f}{error} {unit}, {said.partition(',')[0]}")
+    if found.inferred:
+        lines.append(f"  disc     {_DISC[disc_kind(found.row)]}")
     lines.append(f"  flags    {GALAXY.names(found.row['flags']) or 'none'}")
     lines += [f"    {flag.sentence}" for flag in GALAXY.set_in(found.row["flags"]) if flag.excludes]
     return "\n".join([*lines, f"  page     {files.page}"])
