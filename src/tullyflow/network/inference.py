@@ -227,7 +227,7 @@ def infer_shard(shard: Shard, targets: pd.DataFrame, checkpoint: Checkpoint, set
     stamps = stamps.select(torch.from_numpy(chosen))
     rows = (frame.iloc[chosen].reset_index(drop=True) for frame in (galaxies, targets))
     columns, arrays = _tabulate(*rows, stamps, checkpoint, settings.network.samples, settings.seed)
-    table = pd.DataFrame(columns, index=chosen).reindex(np.arange(len(galaxies)))
+    table = pd.DataFrame(columns, index=chosen).drop(columns="inclination_not_fitted").reindex(np.arange(len(galaxies)))
     for name in ("survey", "release", "shard", "galaxy"):
         table.insert(0, name, galaxies[name])
     table["mode"] = np.where(galaxies["galaxy"].isin(checkpoint.trained_on), "combined", "blind")
