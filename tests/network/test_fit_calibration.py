@@ -20,7 +20,7 @@ from tullyflow.network.mismatch import CURVE_RADII, KINDS, MismatchedDiscs
 from tullyflow.network.refinement import Refined
 
 CPU = torch.device("cpu")
-TRUE = np.array([55.0, 0.3, 0.1, 150.0])
+TRUE = np.array([55.0, 0.3, 1.0, 150.0])
 SIGMA = np.array([3.0, 0.05, 0.2, 0.03, 1.0, 0.3, 0.4, 2.0])  # of i (deg), ln r_scale, ln r_turn, ln V_2.2, axis, x, y, v_sys
 
 
@@ -125,16 +125,39 @@ def test_what_is_held_starts_at_the_truth_and_has_no_coverage(monkeypatch):
 
 
 def test_turnovers_within_the_beam_calibrate_nothing(monkeypatch):
-    """r_turn is 3.2 pixels, beams are 3-9: where they are wider than 6.4, what is found of r_turn may be anything."""
+    """What is found below half a beam may be anything: it is flagged, and its error does not count."""
 
     def lost(stamps, start, own, network, device):
         refined = found(len(stamps), 1.0, held=own)
-        refined.parameters[stamps.beam.numpy() > 6.4, 2] = 3.0
+        refined.parameters[stamps.beam.numpy() > 6, 2] = 0.04  # 1.3 pixels
         return refined
 
     monkeypatch.setattr(fit_calibration, "refine_discs", lost)
     calibration = calibrate_fit(network_that_answers_seven(), [(discs(2000), np.zeros(2000, bool))])
     assert np.array(calibration.factor[2]) == pytest.approx(1.0, rel=0.25)
+
+
+def test_curves_at_an_inclination_that_was_not_asked_to_be_held_calibrate_nothing(monkeypatch):
+    """A fit of all that failed holds the network's inclination: what its error does to the curve is added where it is used."""
+
+    def failed(stamps, start, own, network, device):
+        refined = found(len(stamps), 1.0, held=np.arange(len(stamps)) < 1000)
+        refined.parameters[:1000, 2:] *= 9
+        refined.placing[:1000] *= 2
+        return refined
+
+    monkeypatch.setattr(fit_calibration, "refine_discs", failed)
+    factors = calibrate_fit(network_that_answers_seven(), [(discs(2000), np.zeros(2000, bool))]).factor
+    assert np.array(factors[:4]) == pytest.approx(1.0, rel=0.25)
+    assert np.median(factors[4:]) > 1.2
+
+
+def test_parameters_of_too_few_discs_keep_what_they_had(monkeypatch):
+    before = replace(unchanged(), factor=((3.0,),) * 8, source="synthetic")
+    monkeypatch.setattr(fit_calibration, "refine_discs", lambda stamps, start, own, network, device: found(len(stamps), 1.0, held=own))
+    held = np.arange(100) >= 20
+    factors = calibrate_fit(network_that_answers_seven(), [(discs(100), held)], before=before).factor
+    assert factors[:2] == ((3.0,),) * 2 and all(factor < 2 for factor in (row[0] for row in factors[2:]))
 
 
 def test_correlations_stay_what_they_were(monkeypatch):

@@ -203,6 +203,7 @@ def test_beam_noise_and_axis_outside_the_training_are_flagged(settings, inferred
 def range_columns(**changes):
     """Columns of six galaxies that the fit answers for, all of whose motion is rotation."""
     columns = {"curve_kind": np.full(6, "fit"), "r_turn_pixels": np.full(6, 99.0), "rotation_share": np.full(6, 0.99)}
+    columns |= {"inclination_not_fitted": np.arange(6) == 5}
     return columns | {"non_circular_kms": np.full(6, 2.0), "non_circular_err_kms": np.full(6, 0.5)} | changes
 
 
@@ -221,6 +222,7 @@ def test_fits_outside_their_calibration_and_without_an_answer_and_disturbed_disc
     assert having(GALAXY.OUTSIDE_TRAINING) == np.flatnonzero((kind == "fit") & (beam > np.median(beam))).tolist() != []
     assert having(GALAXY.FIT_FAILED) == [2, 4]
     assert having(GALAXY.DISTURBED) == [0, 5]
+    assert having(GALAXY.INCLINATION_NOT_FITTED) == [5]
 
 
 def test_turnover_inside_the_beam_is_flagged(inferred):

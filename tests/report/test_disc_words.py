@@ -29,7 +29,7 @@ def said(**changes):
 
 @pytest.mark.parametrize(("changes", "kind", "words"), [
     ({}, "whole", "The whole disc is fitted"),
-    ({"inclination_deg": 55.0}, "network", "No fit of the whole disc held"),
+    ({"flags": GALAXY.INCLINATION_NOT_FITTED}, "network", "No fit of the whole disc held"),
     ({"inclination_kind": "photometric", "inclination_deg": 55.0}, "photometry", "at the photometry's inclination"),
     ({"curve_kind": "network", "flags": GALAXY.FIT_FAILED}, "failed", "no disc it can vouch for: values and errors are the network's"),
 ])  # fmt: skip
@@ -41,7 +41,7 @@ def test_a_disc_fitted_whole_is_told_beside_the_networks_and_where_it_lies():
     text = said()
     assert "said 55.0 deg, 3.40 arcsec, 1.62 arcsec and 131.0 km/s" in text
     assert "axis is −2.0 ± 0.8 deg, its centre (0.6 ± 0.2, −1.1 ± 0.3) stamp pixels, its v_sys 3.3 ± 1.2 km/s" in text
-    assert "55.0 deg" not in said(inclination_deg=55.0)  # held: it is the same number
+    assert "55.0 deg" not in said(flags=GALAXY.INCLINATION_NOT_FITTED)  # held: it is the same number
 
 
 @pytest.mark.parametrize(("changes", "words"), [
@@ -64,7 +64,7 @@ def test_nothing_is_said_of_what_is_not_known():
 
 @pytest.mark.parametrize(("changes", "words"), [
     ({}, "52.1 ± 2.0 deg (the fit's)"),
-    ({"inclination_deg": 55.0}, "(the network's own)"),
+    ({"flags": GALAXY.INCLINATION_NOT_FITTED}, "(the network's own)"),
     ({"inclination_kind": "photometric"}, "(photometric, by the axis ratio)"),
 ])  # fmt: skip
 def test_the_story_says_whose_inclination_it_is_with_both_intervals(changes, words):
