@@ -1,11 +1,14 @@
 """Each galaxy is asked for its curve: what comes back is in the field's units and NaN where nothing is known."""
 
+from dataclasses import fields
+
 import numpy as np
+import pytest
 import torch
 
 from tullyflow.disc.gradients import disc_gradients
 from tullyflow.network.batch import Stamps
-from tullyflow.network.model_choice import choose_curves
+from tullyflow.network.model_choice import ChosenCurves, choose_curves, disturbed, shape_columns, velocity_factors
 from tullyflow.settings import Network
 
 CPU = torch.device("cpu")
@@ -82,3 +85,43 @@ def test_no_galaxies_are_no_answers():
     found = asked(stamps.select(none), parameters[:0], placing[:0])
     assert found.curve_shape.shape == (0,)
     assert found.v_sini_kms.shape == (0, 2)
+
+
+def chosen(curve_shape, delta_bic, slope_at_r_max=0.0, n=1):
+    """What was found of galaxies whose other curve is 10 % below the arctan at the first radius and 20 % at the second, +- 3 %."""
+    other = {f.name: np.full(n, np.nan) for f in fields(ChosenCurves)} | {"slope_at_r_max": np.full(n, slope_at_r_max)}
+    curves = {"v_sini_arctan_kms": np.full((n, 3), 100.0), "v_sini_kms": np.tile([90.0, 80.0, np.nan], (n, 1))}
+    curves |= {"ln_v_err": np.full((n, 3), 0.03)}
+    return ChosenCurves(**(other | curves | {"curve_shape": np.full(n, curve_shape), "delta_bic": np.full(n, delta_bic)}))
+
+
+def factors(found, stands=True):
+    radii = np.array([[0.3, 0.95, np.inf]])  # the last finite one is beyond the data
+    return velocity_factors(found, np.array([stands]), radii, np.array([0.9]))
+
+
+def test_velocities_within_the_data_follow_a_curve_that_is_strongly_preferred():
+    factor, err = factors(chosen("slope", 8.0))
+    assert factor.tolist() == [[0.9, 1.0, 1.0]] and err.tolist() == [[0.03, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize(("found", "stands"), [
+    (chosen("slope", 5.0), True), (chosen("arctan", 8.0), True), (chosen("slope", 8.0, -0.6), True), (chosen("slope", 8.0), False),
+    (None, True),
+])  # fmt: skip
+def test_velocities_stay_the_arctans_without_strong_evidence_or_a_curve_gravity_allows(found, stands):
+    factor, err = factors(found, stands)
+    assert (factor == 1).all() and (err == 0).all()
+
+
+def test_a_disc_is_disturbed_where_what_is_no_rotation_is_sure():
+    columns = {"non_circular_kms": np.array([5.0, 5, 1, np.nan]), "non_circular_err_kms": np.array([1.0, 1, 1, 1])}
+    assert disturbed(columns | {"rotation_share": np.array([0.9, 0.96, 0.9, np.nan])}).tolist() == [True, False, False, False]
+
+
+def test_shapes_are_told_of_fits_that_stand_and_of_no_others():
+    told = shape_columns(chosen("tanh", 8.0, n=2), np.array([True, False]))
+    assert told["curve_shape"].tolist() == ["tanh", ""]
+    assert told["delta_bic"][0] == 8 and np.isnan(told["delta_bic"][1])
+    nothing = shape_columns(None, np.array([True]))
+    assert nothing["curve_shape"].tolist() == [""] and np.isnan(nothing["rotation_share"]).all()

@@ -114,3 +114,14 @@ def test_where_the_data_end_nowhere_known_nothing_is_called_an_extrapolation():
     assert not any(flag[0] for flag in found.values())
     mean, samples = drawn(n=50)
     assert np.isnan(velocities(mean, samples, r_max=np.nan)["v_rmax"].value_kms[0])
+
+
+def test_another_curve_multiplies_values_and_adds_its_own_error():
+    mean, samples = drawn(n=5000)
+    arctan = velocity_at(np.array([R_MAX]), mean, samples)
+    other = arctan.times(np.array([0.9]), np.array([0.05]))
+    assert other.value_kms == pytest.approx(0.9 * arctan.value_kms)
+    assert other.err_kms / other.value_kms == pytest.approx(np.hypot(arctan.err_kms / arctan.value_kms, 0.05))
+    assert other.log_err == pytest.approx(np.hypot(arctan.log_err, 0.05 / np.log(10)))
+    same = arctan.times(np.ones(1), np.zeros(1))
+    assert (same.value_kms, same.err_kms, same.log_err) == (arctan.value_kms, arctan.err_kms, arctan.log_err)
