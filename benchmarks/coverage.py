@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py --weights DIR [--galaxies 600] [--fits 1000]
 
-The errors of the fit are calibrated on `network.mismatch` (seed of the weights' settings) and tested on three populations of other seeds:
+The errors of the fit, and those of the network, are calibrated on `network.mismatch` and tested on three populations of other seeds:
 ``model``, discs that are the model (noise, gaps, beams and errors of axis, centre and v_sys as there, and no mismatch); ``own family``,
 discs of the calibration's kinds of mismatch; ``kinms``, galaxies of another family (`kinms_galaxies`: KinMS, polyex and bulge-disc-halo
 curves, warps, bars, streams, thick and flaring discs). Intervals are those of the samples that velocities are made of; of galaxies whose
@@ -25,7 +25,7 @@ from tullyflow.network import mismatch
 from tullyflow.network.allocator import keep_freed_memory
 from tullyflow.network.autoencoder import DiscAutoencoder
 from tullyflow.network.batch import seeded_generator
-from tullyflow.network.calibration import Calibration
+from tullyflow.network.calibration import Calibration, calibrate
 from tullyflow.network.fit_calibration import FitCalibration, calibrate_fit, unchanged
 from tullyflow.network.fitted import CALIBRATED, calibrated_coordinates
 from tullyflow.network.inference import sample_posterior
@@ -169,7 +169,9 @@ def main() -> None:
         "model": without_mismatch(args.galaxies, model, TEST_SEED), "own family": drawn(args.galaxies, model, TEST_SEED + 1),
         "kinms": draw_survey(read_galaxies(GALAXIES), model.network, TEST_SEED),
     }  # fmt: skip
-    populations = {name: inferred(discs, model, checkpoint.calibration, fit) for name, discs in sets.items()}
+    generator = seeded_generator(SEED + 1, model.device)
+    network = calibrate(model, (draw_mismatched(BATCH, model, generator) for _ in range(20)), generator)
+    populations = {name: inferred(discs, model, network, fit) for name, discs in sets.items()}
     figures = {"parameters": list(NAMES), "units": "deg, ln, ln, ln, deg, pixels, pixels, km/s, ln", "calibration": fit.to_json()}
     figures |= {name: report(found) for name, found in populations.items()}
     found = populations["kinms"]
