@@ -127,7 +127,7 @@ def draw(populations: dict[str, dict[str, np.ndarray]]) -> None:
     """Shares within 68 and 95 % intervals, before (open) and after (filled), of each population."""
     disc = ("inclination", "scale length", "turnover radius", "V$_{2.2}$ sin i")
     words = (*disc, "axis", "centre x", "centre y", "v$_{sys}$", "V$_{max}$ sin i")
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(11, 5.2), sharey=True, layout="constrained")
     at = np.arange(len(words))[::-1]
     for panel, k, goal, asked in zip(panels, (0, 1), (LEVEL, 0.9545), ((0.64, 0.72), (0.92, 0.97)), strict=True):
         panel.axvspan(*asked, color="0.9")
@@ -145,7 +145,9 @@ def draw(populations: dict[str, dict[str, np.ndarray]]) -> None:
         panel.set(xlabel=f"share of galaxies inside their {100 * goal:.0f} % interval", yticks=at, yticklabels=words)
         panel.grid(axis="y", color="0.93")
         panel.set_axisbelow(True)
-    panels[0].legend(title="calibrated; open: as the fit says; cross: network", fontsize=8, title_fontsize=8, loc="lower left")
+    handles, labels = panels[0].get_legend_handles_labels()
+    said = "filled: calibrated; open: as the fit says; cross: the network alone"
+    figure.legend(handles, labels, title=said, ncols=3, loc="outside upper center", frameon=False, fontsize=9, title_fontsize=9)
     panels[0].set_xlim(0.2, 1)
     panels[1].set_xlim(0.4, 1.01)
     figure.savefig(HERE / "coverage.png", dpi=110)
