@@ -74,12 +74,12 @@ def test_one_sigma_covers_68_percent_of_skewed_residuals():
 
 
 def test_trained_network_covers_new_discs_of_the_kind_it_was_calibrated_on(trained):
-    """Discs that are not the model. Four binomial errors of 1000 discs and of the 300 the fit was made on."""
+    """Discs that are not the model. Four binomial errors of 500 discs and of the 300 the fit was made on."""
     g = generator(77)
-    truth, mean, scatter = _infer(trained.model, islice(_discs(trained.model, g, None), 10), 30, g)
+    truth, mean, scatter = _infer(trained.model, islice(_discs(trained.model, g, None), 5), 30, g)
     calibrated = np.abs(truth - mean + trained.calibration.offsets(mean)) <= trained.calibration.errors(mean, scatter)
     covered = np.mean(calibrated, axis=0)
-    assert covered == pytest.approx([0.6827] * 4, abs=4 * np.hypot(0.0147, 0.027))
+    assert covered == pytest.approx([0.6827] * 4, abs=4 * np.hypot(0.0208, 0.027))
     sampled = trained.model.sample(next(stream_discs(300, trained.model, g)).stamps, 30, g)
     dropout = scatter_of_samples(sampled.parameters.stack().double().numpy())[1]
     assert (np.median(dropout / sampled.spread.numpy(), axis=0) < 0.8).all(), "dropout alone should be too narrow"
@@ -91,9 +91,8 @@ def test_discs_to_calibrate_on_are_of_the_kind_that_is_asked_for(changed, survey
     for like in (None, survey):
         assert hasattr(next(iter(_discs(model, generator(), like))), "kinds") == kinds
     if kinds:  # every galaxy of a survey has its turn before one comes again
-        few = survey.select(torch.arange(40))
-        beams = torch.cat([discs.stamps.beam for discs in islice(_discs(model, generator(), few), 2)])
-        assert beams[:40].sort().values.equal(few.stamps.beam.sort().values)
+        beams = next(iter(_discs(model, generator(), survey))).stamps.beam
+        assert beams[: len(survey)].sort().values.equal(survey.stamps.beam.sort().values)
 
 
 def test_calibration_survives_json_and_is_the_generators_alone(model):

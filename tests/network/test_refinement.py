@@ -97,9 +97,9 @@ def test_a_galaxy_of_too_few_pixels_keeps_the_networks_answer_and_errors_and_say
     assert (failed == (fit["curve_kind"] == "network")).all() and failed.mean() < 0.3
 
 
-def survey(n=8, inclination=55.0, extra=0.0, pixels=None, seed=0):
+def survey(n=8, inclination=55.0, r_scale=0.3, extra=0.0, pixels=None, seed=0):
     """Stamps of one disc seen ``n`` times with noise (3 km/s stated, ``extra`` beside, S/N 50), and starts off it."""
-    true = np.array([[inclination, 0.3, 0.1, 150.0]] * n)
+    true = np.array([[inclination, r_scale, 0.1, 150.0]] * n)
     placing = [[2.0, 0.5, -0.7, 4.0]] * n
     beam = torch.full((n,), 4.0, dtype=torch.float64)
     maps = disc_gradients(torch.as_tensor(np.hstack([true, placing, np.ones((n, 1))])), beam)
@@ -161,6 +161,15 @@ def test_a_disc_at_a_limit_is_never_told_narrow(inclination):
     off = np.abs(found.parameters[free, 0] - inclination)
     assert (off < 4 * np.sqrt(found.covariance[free, 0, 0])).all()
     assert not found.covariance[found.converged & found.held, :2].any()
+
+
+def test_a_fit_that_knows_less_than_that_discs_lie_at_random_leaves_the_inclination_to_the_network():
+    """Discs of a scale length of half a pixel under a beam of 4: next to nothing tells their inclination."""
+    stamps, _, start = survey(n=9, inclination=30.0, r_scale=0.02)
+    found = refined(stamps, start)
+    free = found.converged & ~found.held
+    assert (np.sqrt(found.covariance[free, 0, 0]) < 21.6).all()
+    assert (found.converged & found.held).sum() > 2
 
 
 @pytest.mark.parametrize("pixels", [6, 14])

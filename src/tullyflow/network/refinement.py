@@ -2,7 +2,8 @@
 
 All of a disc is free: inclination, scale length, r_turn, V sin i, axis, centre, systemic velocity and brightness. Where the intensity
 stamp is only photometry, inclination and scale length are held at the photometry's, and `by_held` says how the curve follows them; so
-they are at the network's where the fit of everything ends at a limit, face-on or edge-on, or does not converge.
+they are at the network's where the fit of everything ends at a limit, face-on or edge-on, does not converge, or knows less of the
+inclination than that discs lie at random.
 
 The fit is made twice. What the first one leaves beyond the errors given (clumps in the intensity, streaming in the velocity, the curve's
 shape) is measured on its residuals, one number per map, and joins the errors of the second: the maps weigh as much as they deserve, and
@@ -10,6 +11,7 @@ a priori knowledge weighs as much as it should against them.
 """
 
 import logging
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +33,7 @@ _PRIOR = {"r_turn": 1.0, "v_max_sini": 1.0, "centre_x": 2.0, "centre_y": 2.0}  #
 _BLOCK_BEAMS, _NARROWEST_BLOCK = 1.25, 4.0  # side of the area of one measurement: in beams, and at least so many stamp pixels
 _FARTHEST_AXIS = 30.0  # deg from the axis of the map: beyond, the fit follows something that is not its rotation
 _MISMATCH = {"v_max_sini": 0.02}  # ln: what no residual shows: curves that are no arctan
+_AT_RANDOM = math.degrees(math.sqrt(math.pi - 3))  # 22 deg: 1 sigma of the inclinations of discs that lie at random
 _CENTRAL_LIGHT = 0.5  # of the peak: 1 sigma of a bulge or a hole
 _CLUMPS = 0.1  # of the intensity, in the first fit
 _FIRST_STEPS, _STEPS = 12, 20
@@ -125,6 +128,8 @@ def refine_discs(stamps: Stamps, parameters: np.ndarray, held: np.ndarray, netwo
         for name, sigma in _MISMATCH.items():
             covariance[:, fit.free.index(name), fit.free.index(name)] += sigma**2
         known = (fit.converged & (fit.parameters[:, 4].abs() < _FARTHEST_AXIS)).cpu().numpy()
+        if not holding:
+            known &= covariance[:, 0, 0] < _AT_RANDOM**2
         found.held[rows[~known]] = True
         rows, first = rows[known], 2 if holding else 0
         found.converged[rows] = True

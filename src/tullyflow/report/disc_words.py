@@ -19,8 +19,7 @@ def disc_kind(row: Mapping) -> str:
         return "failed" if int(row["flags"]) & GALAXY.FIT_FAILED else ""
     if row.get("inclination_kind") == "photometric":
         return "photometry"
-    own = row.get("inclination_network_deg", np.nan)
-    return "network" if np.isclose(row.get("inclination_deg", np.nan), own, rtol=1e-9, atol=0) else "whole"
+    return "network" if int(row["flags"]) & GALAXY.INCLINATION_NOT_FITTED else "whole"
 
 
 def _said_by_network(row: Mapping, whole: bool) -> str:
