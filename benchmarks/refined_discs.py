@@ -75,7 +75,8 @@ def figures_of(deviation: np.ndarray) -> dict:
 def floor(data: DiscData, truth: Tensor) -> np.ndarray:
     """Return found - true (galaxy, 4) of one step from the truth, in cos^2 i and ln."""
     space, start = coordinates(len(NAMES), truth.device), scaled(truth)
-    loss = Loss(data, Prior(start, torch.zeros_like(start)), True, clip=2.5, curve="arctan", central_light=0, nodes=16, cells=2)
+    nothing = torch.zeros_like(start)
+    loss = Loss(data, Prior(start, nothing, nothing), True, clip=2.5, curve="arctan", central_light=0, nodes=16, cells=2)
     parts = [loss.select(rows).state(start[rows]) for rows in torch.arange(len(truth)).split(4)]
     at = space.forward(start)
     slope = space.slope(at)
