@@ -256,7 +256,7 @@ def test_merged_sample_opens_in_astropy_with_units_and_descriptions(shard, tmp_p
     assert table.colnames == [c.name for c in SAMPLE]
     assert table["v_max_kms"].unit == units.km / units.s
     assert table["log_mstar"].unit == units.dex(units.Msun)
-    assert table["r_turn_arcsec"].description.startswith("mean over dropout samples (Dawson+2021 eq. 6)")
+    assert table["r_turn_arcsec"].description.startswith("least squares on the stamp, or the mean over dropout samples (Dawson+2021 eq. 6)")
     assert table["v_max_kms"][0] == merged["v_max_kms"][0] and np.isnan(table["v_max_kms"][1])
     assert list(table["used"]) == [True, False]
 
