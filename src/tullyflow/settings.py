@@ -178,7 +178,7 @@ class Network(_Section):
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout after the first linear layer")
     samples: int = Field(100, ge=2, description="Monte-Carlo dropout passes")
     refine: bool = Field(True, description="refine each galaxy by robust least squares on its maps, from the network's answer; its errors are then those of the fit")
-    calibration_fits: int = Field(1000, ge=0, description="simulated galaxies, deliberately not the model, on which the fit's errors are calibrated; 0 leaves them as the fit says")
+    calibration_fits: int = Field(1000, ge=0, description="simulated galaxies, deliberately not the model, on which the fit's errors are calibrated, and the network's on twice as many; 0 leaves those of the fit as they are")
     inclination_prior: Literal["none", "photometry"] = Field("none", description="join the fit's inclination with that of the axis ratio (where the intensity is a map; where it is photometry, that inclination is held)")
     calibrate_on: Literal["mismatch", "model"] = Field("mismatch", description="what the network's own errors are calibrated on: simulated galaxies that are deliberately not the model (bars, warps, arms), or discs of its training stream")
     compare_curves: bool = Field(True, description="ask each galaxy whether another rotation curve than the arctan is strongly preferred, and measure what is no rotation")

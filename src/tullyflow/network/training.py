@@ -39,6 +39,7 @@ log = logging.getLogger("tullyflow")
 
 _VALIDATION_SHARE, _VALIDATION_FROM = 0.1, 50
 _CALIBRATION_DISCS, _CALIBRATION_BATCH = 2000, 100
+_FEWEST_MISMATCHED = 300  # discs that are not the model; twice as many as fits, each takes 10 ms
 _FEWEST_TEMPLATES = 8  # stamps; with fewer a survey has no discs like its own
 _CALIBRATION_SEED = 1_000_003  # added to the seed: the held-out stream
 
@@ -97,7 +98,8 @@ def _calibrate(
     """
     model.eval()
     generator = seeded_generator(settings.seed + _CALIBRATION_SEED, model.device)
-    batches = -(-_CALIBRATION_DISCS // _CALIBRATION_BATCH)
+    wanted = _CALIBRATION_DISCS if model.network.calibrate_on == "model" else max(_FEWEST_MISMATCHED, 2 * model.network.calibration_fits)
+    batches = -(-min(wanted, _CALIBRATION_DISCS) // _CALIBRATION_BATCH)
 
     def said(calibration: Calibration, kind: str, was: str) -> Calibration:
         log.info(
