@@ -37,6 +37,7 @@ HERE = Path(__file__).parent
 SEED, TEST_SEED, BATCH = 42 + 1_000_004, 90_210, 100
 SAMPLES, LEVEL = 400, 0.6827
 GALAXIES = HERE.parent / "results" / "kinms_galaxies.npz"  # python benchmarks/kinms_galaxies.py makes them
+POPULATIONS = ("model", "own family", "kinms")
 NAMES = (*CALIBRATED, "v_max_sini")
 
 
@@ -123,33 +124,28 @@ def report(found: dict[str, np.ndarray]) -> dict:
     }  # fmt: skip
 
 
-def draw(populations: dict[str, dict[str, np.ndarray]]) -> None:
-    """Shares within 68 and 95 % intervals, before (open) and after (filled), of each population."""
+def draw(figures: dict) -> None:
+    """Shares within 68 and 95 % intervals of each population: calibrated (filled), as the fit says (open), of the network alone."""
     disc = ("inclination", "scale length", "turnover radius", "V$_{2.2}$ sin i")
     words = (*disc, "axis", "centre x", "centre y", "v$_{sys}$", "V$_{max}$ sin i")
     figure, panels = plt.subplots(1, 2, figsize=(11, 5.2), sharey=True, layout="constrained")
     at = np.arange(len(words))[::-1]
-    for panel, k, goal, asked in zip(panels, (0, 1), (LEVEL, 0.9545), ((0.64, 0.72), (0.92, 0.97)), strict=True):
+    for panel, level, goal, asked in zip(panels, (68, 95), (LEVEL, 0.9545), ((64, 72), (92, 97)), strict=True):
         panel.axvspan(*asked, color="0.9")
-        panel.axvline(goal, color="0.5", lw=1)
-        for shift, (name, found), colour in zip((0.22, 0, -0.22), populations.items(), ("#7f8c8d", "#1f77b4", "#c0392b"), strict=True):
-            for which, off, fill in (("network", "network_off", None), ("raw", "off", "none"), ("after", "off", colour)):
-                inside = np.where(np.isfinite(found[which][k]), np.abs(found[off]) <= found[which][k], np.nan)
-                inside[~np.isfinite(found[off])] = np.nan
-                share = [np.nanmean(c) if np.isfinite(c).any() else np.nan for c in inside.T]
-                if fill is None:
-                    panel.plot(share, at + shift, "x", color=colour, ms=4, alpha=0.6)
-                else:
-                    label = name if which == "after" else None
-                    panel.plot(share, at + shift, "o", color=colour, mfc=fill, ms=6, label=label)
-        panel.set(xlabel=f"share of galaxies inside their {100 * goal:.0f} % interval", yticks=at, yticklabels=words)
+        panel.axvline(100 * goal, color="0.5", lw=1)
+        for shift, name, colour in zip((0.22, 0, -0.22), POPULATIONS, ("#7f8c8d", "#1f77b4", "#c0392b"), strict=True):
+            for which, marker, fill in (("network", "x", colour), ("before", "o", "none"), ("after", "o", colour)):
+                share = [np.nan if v is None else v for v in figures[name][which][f"within {level} %"]]
+                label = name if which == "after" else None
+                panel.plot(share, at + shift, marker, color=colour, mfc=fill, ms=4 if marker == "x" else 6, label=label)
+        panel.set(xlabel=f"% of galaxies inside their {level} % interval", yticks=at, yticklabels=words)
         panel.grid(axis="y", color="0.93")
         panel.set_axisbelow(True)
     handles, labels = panels[0].get_legend_handles_labels()
-    said = "filled: calibrated; open: as the fit says; cross: the network alone"
+    said = "filled: calibrated; open: as the fit says; cross: the network alone, calibrated"
     figure.legend(handles, labels, title=said, ncols=3, loc="outside upper center", frameon=False, fontsize=9, title_fontsize=9)
-    panels[0].set_xlim(0.2, 1)
-    panels[1].set_xlim(0.4, 1.01)
+    panels[0].set_xlim(20, 100)
+    panels[1].set_xlim(40, 101)
     figure.savefig(HERE / "coverage.png", dpi=110)
     plt.close(figure)
 
@@ -183,7 +179,7 @@ def main() -> None:
         words: shares(found["off"][third == k], found["after"][:, third == k]) for k, words in enumerate(("small", "middle", "large"))
     }
     keep("coverage", figures)
-    draw(populations)
+    draw(figures)
 
 
 if __name__ == "__main__":
