@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from tullyflow.network import fitting, resume, training
 from tullyflow.network.calibration import identity
+from tullyflow.network.fit_calibration import unchanged
 from tullyflow.network.training import pretrain, train
 
 STATE = ".unfinished/state.safetensors"
@@ -45,6 +46,7 @@ else:
 def uncalibrated(monkeypatch):
     """Calibration comes after the training, from its weights alone."""
     monkeypatch.setattr(training, "_calibrate", lambda *_, **__: identity())
+    monkeypatch.setattr(training, "_calibrate_fit", lambda *_, **__: unchanged())
 
 
 class Interruption(Exception):
