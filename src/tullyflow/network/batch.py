@@ -11,8 +11,12 @@ from tullyflow.conventions import STAMP
 from tullyflow.errors import ModelError
 from tullyflow.flags import BAD_VELOCITY, GALAXY
 from tullyflow.maps.shards import Shard
+from tullyflow.settings import Network
 
-__all__ = ["MIN_PIXELS", "UNTRAINABLE", "Stamps", "norm_of", "percentile_norm", "resolve_device", "seeded_generator", "stamps_of_shards"]
+__all__ = [
+    "MIN_PIXELS", "UNTRAINABLE", "Stamps", "median_of_valid", "norm_of", "percentile_norm", "resolve_device", "seeded_generator",
+    "stamps_of_shards", "velocity_variance",
+]  # fmt: skip
 
 UNTRAINABLE = (
     GALAXY.MISSING_FILE | GALAXY.FETCH_FAILED | GALAXY.UNREADABLE_FILE | GALAXY.MISSING_HDU | GALAXY.NO_VALID_PIXEL
@@ -53,6 +57,17 @@ class Stamps:
 
     def to(self, device: torch.device) -> "Stamps":
         return Stamps(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+def median_of_valid(values: Tensor, valid: Tensor) -> Tensor:
+    """Return the median of each map's valid pixels, (galaxy,), of maps (galaxy, y, x); NaN where there is none."""
+    return torch.where(valid, values, torch.nan).flatten(1).nanmedian(dim=1).values
+
+
+def velocity_variance(stamps: Stamps, v_max_sini: Tensor, network: Network) -> Tensor:
+    """Return the variance (galaxy, y, x) of velocities about a model of ``v_max_sini`` (galaxy,): the map's, a floor, a share of V."""
+    mismatch = (network.mismatch_fraction * v_max_sini).square().view(-1, 1, 1)
+    return stamps.velocity_err.square() + network.velocity_error_floor**2 + mismatch
 
 
 def percentile_norm(velocity: Tensor, valid: Tensor, fraction: float = _PERCENTILE) -> Tensor:

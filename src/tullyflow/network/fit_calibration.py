@@ -19,6 +19,7 @@ import numpy as np
 
 from tullyflow.conventions import HALF_WIDTH, UNRESOLVED_BEAMS
 from tullyflow.network.autoencoder import DiscAutoencoder
+from tullyflow.network.batch import median_of_valid
 from tullyflow.network.fitted import CALIBRATED, Fitted, calibrated_coordinates, v_22_matrix
 from tullyflow.network.mismatch import MismatchedDiscs
 from tullyflow.network.refinement import Refined, refine_discs
@@ -150,9 +151,8 @@ def calibrate_fit(
             start = model.parameters_of(model.encode(drawn.stamps), drawn.stamps.norm).stack().double().cpu().numpy()
         start[held, :2] = drawn.parameters.stack().double().cpu().numpy()[held, :2]
         refined = refine_discs(drawn.stamps, start, held, model.network, model.device)
-        median = torch.where(drawn.stamps.valid, drawn.stamps.velocity_err, torch.nan).flatten(1).nanmedian(dim=1).values
         beams.append(drawn.stamps.beam.cpu().numpy())
-        noises.append(median.cpu().numpy())
+        noises.append(median_of_valid(drawn.stamps.velocity_err, drawn.stamps.valid).cpu().numpy())
         offs.append(np.abs(_off(refined, drawn, held))[refined.converged])
         raws.append(np.sqrt(np.einsum("gii->gi", _covariance(refined)))[refined.converged])
         count += len(drawn)

@@ -16,7 +16,7 @@ from tullyflow.flags import GALAXY
 from tullyflow.maps.shards import Shard, read_shard
 from tullyflow.network.adopted import fit_columns, use_inclination
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
-from tullyflow.network.batch import Stamps, resolve_device, seeded_generator, stamps_of_shards
+from tullyflow.network.batch import Stamps, median_of_valid, resolve_device, seeded_generator, stamps_of_shards
 from tullyflow.network.calibration import Calibration, mean_and_scatter
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
 from tullyflow.network.memory import galaxies_at_a_time
@@ -199,7 +199,7 @@ def _flags_of_range(stamps: Stamps, pa_err_deg: np.ndarray, columns: dict[str, n
     network = checkpoint.model.network
     stream, flags = network.stream, np.zeros(len(stamps), np.int64)
     beam, stands = stamps.beam.cpu().numpy(), columns["curve_kind"] == "fit"
-    median = torch.where(stamps.valid, stamps.velocity_err, torch.nan).flatten(1).nanmedian(dim=1).values.cpu().numpy()
+    median = median_of_valid(stamps.velocity_err, stamps.valid).cpu().numpy()
     flags |= np.where(stands & ~checkpoint.fit_calibration.covers(beam, median), GALAXY.OUTSIDE_TRAINING, 0)
     flags |= np.where(network.refine & ~stands, GALAXY.FIT_FAILED, 0)
     flags |= np.where(columns["inclination_not_fitted"], GALAXY.INCLINATION_NOT_FITTED, 0)

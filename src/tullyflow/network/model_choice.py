@@ -11,7 +11,7 @@ from tullyflow.disc.curve_choice import choose_curve
 from tullyflow.disc.curve_shapes import CURVES
 from tullyflow.disc.fit import DiscData
 from tullyflow.disc.residuals import measure_residuals
-from tullyflow.network.batch import Stamps
+from tullyflow.network.batch import Stamps, velocity_variance
 from tullyflow.settings import Network
 
 __all__ = ["ChosenCurves", "choose_curves", "disturbed", "shape_columns", "velocity_factors"]
@@ -74,8 +74,7 @@ def choose_curves(
     """
     stamps, at = stamps.to(device), torch.as_tensor(parameters, dtype=torch.float64, device=device)
     placed = torch.cat([at, torch.as_tensor(placing, dtype=torch.float64, device=device), torch.ones_like(at[:, :1])], dim=1)
-    mismatch = (network.mismatch_fraction * at[:, 3]).square().view(-1, 1, 1)
-    error = (stamps.velocity_err.square() + network.velocity_error_floor**2 + mismatch).sqrt().to(stamps.velocity)
+    error = velocity_variance(stamps, at[:, 3], network).sqrt().to(stamps.velocity)
     beam = stamps.beam if network.beam else None
     data = DiscData(stamps.intensity, stamps.intensity_err, stamps.velocity, error, stamps.valid, beam)
     found = choose_curve(data, placed, (_BLOCK_BEAMS * stamps.beam).clamp(min=_NARROWEST_BLOCK), network.quadrature_nodes)

@@ -9,7 +9,7 @@ from torch import Tensor
 from tullyflow.disc.gradients import disc_gradients
 from tullyflow.disc.projection import DiscMaps
 from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters, scale_to_data
-from tullyflow.network.batch import Stamps
+from tullyflow.network.batch import Stamps, velocity_variance
 from tullyflow.network.memory import galaxies_at_a_time
 
 __all__ = ["Reconstruction", "reconstruct"]
@@ -63,8 +63,7 @@ def reconstruct(model: DiscAutoencoder, stamps: Stamps, parameters: np.ndarray, 
         intensity = scale_to_data(maps.intensity, part) if network.intensity_scale == "fit" else maps.intensity
         pixels = part.valid.sum((1, 2)).clamp(min=1)
         squares = [torch.where(part.valid, d, 0).square().sum((1, 2)) for d in (intensity - part.intensity, maps.velocity - part.velocity)]
-        mismatch = (network.mismatch_fraction * values[:, 3]).square().view(-1, 1, 1)
-        variance = part.velocity_err.square() + network.velocity_error_floor**2 + mismatch
+        variance = velocity_variance(part, values[:, 3], network)
         chi2 = torch.where(part.valid, (maps.velocity - part.velocity).square() / variance, 0).sum((1, 2)) / pixels
         over = float(part.valid[0].numel()) if network.mean_over == "all" else pixels
         mse = (squares[0] + squares[1] / _PAPER_NORM**2) / 2 / over

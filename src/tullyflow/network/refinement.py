@@ -21,7 +21,7 @@ from torch import Tensor
 from tullyflow.disc.fit import DiscData, DiscFit, fit_discs
 from tullyflow.disc.gradients import NAMES, disc_gradients
 from tullyflow.disc.sandwich import design_effect
-from tullyflow.network.batch import Stamps
+from tullyflow.network.batch import Stamps, median_of_valid, velocity_variance
 from tullyflow.settings import Network
 
 __all__ = ["FITTED", "Refined", "refine_discs"]
@@ -81,7 +81,7 @@ def _learned(data: DiscData, first: DiscFit, given: DiscData, block: Tensor, nod
         intensity, _ = _spread(data.intensity[rows] - model.intensity, valid)
         noise, _ = _spread(given.intensity_err[rows], valid)
         _, velocity = _spread(data.velocity[rows] - model.velocity, valid)
-        stated = torch.where(valid, given.velocity_err[rows], torch.nan).flatten(1).nanmedian(dim=1).values.square()
+        stated = median_of_valid(given.velocity_err[rows], valid).square()
         counts.append(design_effect(data.velocity[rows] - model.velocity, valid, block[rows]))
         added.append(torch.stack([intensity - noise, velocity - stated], dim=1).clamp(min=0))
     more = torch.cat(added).nan_to_num(posinf=0)
@@ -93,8 +93,7 @@ def _fit_twice(stamps: Stamps, start: Tensor, free: tuple[str, ...], network: Ne
     """Return the second fit, what was added to the errors (galaxy, 2), and how many pixels a prior weighs against (galaxy,)."""
     beam = stamps.beam if network.beam else None
     given = DiscData(stamps.intensity, stamps.intensity_err, stamps.velocity, stamps.velocity_err, stamps.valid, beam)
-    mismatch = (network.mismatch_fraction * start[:, 3]).square().view(-1, 1, 1)
-    wide = (stamps.velocity_err.square() + network.velocity_error_floor**2 + mismatch).sqrt().to(stamps.velocity)
+    wide = velocity_variance(stamps, start[:, 3], network).sqrt().to(stamps.velocity)
     clumpy = torch.hypot(stamps.intensity_err, _CLUMPS * stamps.intensity.clamp(min=0))
     block = (_BLOCK_BEAMS * stamps.beam).clamp(min=_NARROWEST_BLOCK)
     setting = {"free": free, "prior_at": start, "nodes": network.quadrature_nodes, "block": block, "central_light": _CENTRAL_LIGHT}
