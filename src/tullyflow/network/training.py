@@ -76,17 +76,28 @@ def _templates(model: DiscAutoencoder, stamps: Stamps, table: pd.DataFrame) -> T
     return Templates(stamps, model.parameters_of(outputs, stamps.norm), *on_device)
 
 
+def _mismatched(
+    model: DiscAutoencoder, generator: torch.Generator, like: Templates | None, batch: int
+) -> Iterator[tuple[MismatchedDiscs, np.ndarray]]:
+    """Yield batches of discs that are not the model, of all kinds or like a survey's, without end, and which have their inclination held.
+
+    Galaxies like one whose intensity is photometry have inclination and scale length held, as it has. Each of a survey has its turn.
+    """
+    order = torch.empty(0, dtype=torch.long, device=generator.device)
+    while True:
+        while like is not None and len(order) < batch:
+            order = torch.cat([order, torch.randperm(len(like), generator=generator, device=generator.device)])
+        index, order = order[:batch], order[batch:]
+        own = None if like is None else like.select(index.to(model.device))
+        yield draw_mismatched(batch, model, generator, own), np.zeros(batch, bool) if own is None else ~own.clumpy.cpu().numpy()
+
+
 def _discs(model: DiscAutoencoder, generator: torch.Generator, like: Templates | None) -> Iterator[SyntheticDiscs | MismatchedDiscs]:
     """Yield batches of discs to calibrate on, of all kinds or like a survey's, without end."""
     if model.network.calibrate_on == "model":
         own = (stream_discs,) if like is None else (stream_like, like)
         yield from own[0](*own[1:], _CALIBRATION_BATCH, model, generator)
-    order = torch.empty(0, dtype=torch.long, device=generator.device)
-    while True:
-        while like is not None and len(order) < _CALIBRATION_BATCH:
-            order = torch.cat([order, torch.randperm(len(like), generator=generator, device=generator.device)])
-        index, order = order[:_CALIBRATION_BATCH], order[_CALIBRATION_BATCH:]
-        yield draw_mismatched(_CALIBRATION_BATCH, model, generator, None if like is None else like.select(index.to(model.device)))
+    yield from (discs for discs, _ in _mismatched(model, generator, like, _CALIBRATION_BATCH))
 
 
 def _calibrate(
@@ -129,26 +140,16 @@ def _shares(coverage: Sequence[Sequence[float]]) -> str:
 def _calibrate_fit(
     model: DiscAutoencoder, settings: Settings, broad: FitCalibration | None = None, survey: tuple[Stamps, pd.DataFrame] | None = None
 ) -> FitCalibration:
-    """Calibrate the errors of the fit on discs that are not the model, of all kinds or, where it has enough stamps, like a survey's.
-
-    Galaxies like one whose intensity is photometry have inclination and scale length held, as it has.
-    """
+    """Calibrate the errors of the fit on discs that are not the model, of all kinds or, where it has enough stamps, like a survey's."""
     if not model.network.calibration_fits:
         return unchanged()
     like = None if survey is None or len(survey[0]) < _FEWEST_TEMPLATES else _templates(model, *survey)
     if like is None and broad is not None and broad.source != "none":
         return broad
     generator, count = seeded_generator(settings.seed + _CALIBRATION_SEED + 1, model.device), model.network.calibration_fits
-    order = None if like is None else torch.randperm(len(like), generator=generator, device=generator.device).to(model.device)
-
-    def batches() -> Iterator[tuple[MismatchedDiscs, np.ndarray]]:
-        for start in range(0, count, _CALIBRATION_BATCH):
-            n = min(_CALIBRATION_BATCH, count - start)
-            own = None if like is None else like.select(order[torch.arange(start, start + n, device=model.device) % len(order)])
-            held = np.zeros(n, bool) if own is None else ~own.clumpy.cpu().numpy()
-            yield draw_mismatched(n, model, generator, own), held
-
-    calibration = calibrate_fit(model, batches(), "synthetic" if like is None else "survey", broad, settings.seed)
+    batches = -(-count // _CALIBRATION_BATCH)
+    discs = islice(_mismatched(model, generator, like, -(-count // batches)), batches)
+    calibration = calibrate_fit(model, discs, "synthetic" if like is None else "survey", broad, settings.seed)
     before, after = calibration.coverage
     log.info(
         "network: 1 and 2 sigma of the fit cover %s %% of %d %s discs that are not the model (%s), after calibration %s",
