@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "AXES", "AXES_LAST", "GALAXIES", "KINEMATICS", "MANIFEST", "PARAMETERS", "PLACING", "SAMPLE", "STAMP_HDUS", "STELLAR_AXES", "TARGETS",
-    "TRUTH", "VELOCITIES",
+    "AXES", "AXES_LAST", "FIELD_HDUS", "GALAXIES", "KINEMATICS", "MANIFEST", "PARAMETERS", "PLACING", "SAMPLE", "STAMP_HDUS", "STELLAR_AXES",
+    "TARGETS", "TRUTH", "VELOCITIES",
     "Column", "conform", "read_table", "whole_file", "write_table",
 ]  # fmt: skip
 
@@ -261,6 +261,7 @@ z|f||redshift
 """)
 
 STAMP_HDUS = ("INTENSITY", "INTENSITY_ERR", "VELOCITY", "VELOCITY_ERR", "DISPERSION", "DISPERSION_ERR", "MASK")
+FIELD_HDUS = ("VELOCITY_FIELD", "STELLAR_VELOCITY_FIELD")
 
 _DTYPES = {"f": "float64", "i": "int64", "s": "str", "b": "bool"}
 _EMPTY = {"f": float("nan"), "i": 0, "s": "", "b": False}

@@ -16,7 +16,7 @@ from tullyflow.flags import BAD_VELOCITY, GALAXY, PIXEL
 from tullyflow.maps.shards import build_shard, read_shard
 from tullyflow.settings import parse_settings
 from tullyflow.surveys import GalaxyMaps
-from tullyflow.tables import GALAXIES, MANIFEST, STAMP_HDUS, TARGETS, conform, write_table
+from tullyflow.tables import FIELD_HDUS, GALAXIES, MANIFEST, STAMP_HDUS, TARGETS, conform, write_table
 
 
 def fake_maps(name):
@@ -184,7 +184,7 @@ def test_the_file_is_whole_carries_units_and_says_what_made_it(inputs):
         warnings.simplefilter("error")
         with fits.open(inputs[3], checksum=True) as hdus:
             hdus.verify("exception")
-            assert [hdu.name for hdu in hdus[1:]] == [*STAMP_HDUS, "GALAXIES"]
+            assert [hdu.name for hdu in hdus[1:]] == [*STAMP_HDUS, *FIELD_HDUS, "GALAXIES"]
             for hdu in hdus:
                 assert hdu.header["CREATOR"].startswith("tullyflow ")
                 assert len(hdu.header["SETTINGS"]) == len(hdu.header["MANIFEST"]) == 32
@@ -197,7 +197,8 @@ def test_the_file_is_whole_carries_units_and_says_what_made_it(inputs):
 
 def test_what_is_read_is_what_was_built(inputs):
     built, found = build_shard(*inputs), read_shard(inputs[3])
-    for name in STAMP_HDUS:
+    assert np.isfinite(built.stellar_velocity_field).any()
+    for name in (*STAMP_HDUS, *FIELD_HDUS):
         np.testing.assert_array_equal(getattr(built, name.lower()), getattr(found, name.lower()))
     ascii_only = built.galaxies.assign(messages=[m.encode("ascii", "replace").decode() for m in built.galaxies.messages])
     pd.testing.assert_frame_equal(ascii_only, found.galaxies)

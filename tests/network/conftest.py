@@ -11,7 +11,7 @@ from tullyflow.network import training
 from tullyflow.network.autoencoder import DiscAutoencoder
 from tullyflow.network.synthetic import draw_discs
 from tullyflow.settings import parse_settings
-from tullyflow.tables import GALAXIES, STAMP_HDUS, TARGETS, conform, write_table
+from tullyflow.tables import FIELD_HDUS, GALAXIES, STAMP_HDUS, TARGETS, conform, write_table
 
 SCALE = 0.7  # arcsec per stamp pixel
 
@@ -73,6 +73,7 @@ def write_shard(settings, tmp_path_factory):
             for name in ("INTENSITY", "INTENSITY_ERR", "VELOCITY", "VELOCITY_ERR")
         }
         images |= {name: np.full(valid.shape, np.nan, np.float32) for name in ("DISPERSION", "DISPERSION_ERR")}
+        images |= {name: images["VELOCITY"] for name in FIELD_HDUS}  # a field that happens to lie as its stamp does
         images["MASK"] = np.where(valid, 0, PIXEL.NO_COVERAGE).astype(np.int32)
         names = [f"galaxy {k}" for k in range(n)]
         flags = np.where(alive, 0, GALAXY.MISSING_FILE)
@@ -86,7 +87,7 @@ def write_shard(settings, tmp_path_factory):
         table = conform(table, GALAXIES)
         formats = {"f": "D", "i": "K", "b": "L", "s": "40A"}
         columns = [fits.Column(c.name, formats[c.kind], array=table[c.name].to_numpy()) for c in GALAXIES]
-        hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(images[name], name=name) for name in STAMP_HDUS)]
+        hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(images[name], name=name) for name in (*STAMP_HDUS, *FIELD_HDUS))]
         folder = tmp_path_factory.mktemp("shard")
         fits.HDUList([*hdus, fits.BinTableHDU.from_columns(columns, name="GALAXIES")]).writeto(folder / "maps.fits")
         write_table(folder / "targets.parquet", pd.DataFrame({**ids, "r_e_arcsec": 9.0}), TARGETS)

@@ -130,7 +130,8 @@ def test_stamps_of_a_shard_fill_masks_errors_and_beams(discs):
     image["velocity_err"][1] = np.nan  # no error map
     mask[2, 30:34, 30:34] |= PIXEL.NEGATIVE_DISPERSION  # spoils the dispersion only
     galaxies = pd.DataFrame({"stamp_scale_arcsec": [0.5, 0.5, 0.5, np.nan, 0.5], "psf_fwhm_arcsec": [2.5, 2.5, 2.5, 2.5, np.nan]})
-    shard = Shard(galaxies, **image, dispersion=image["velocity"], dispersion_err=image["velocity"], mask=mask)
+    unread = ("dispersion", "dispersion_err", "velocity_field", "stellar_velocity_field")
+    shard = Shard(galaxies, **image, **dict.fromkeys(unread, image["velocity"]), mask=mask)
     stamps, usable = stamps_of_shards([shard], "percentile", velocity_err=5.0)
     assert usable.tolist() == [False, True, True, False, True]
     assert len(stamps) == n and all(getattr(stamps, name).isfinite().all() for name in ("velocity", "velocity_err", "beam", "norm"))

@@ -20,6 +20,7 @@ from tullyflow.conventions import (
 )
 from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY, PIXEL
+from tullyflow.maps.fields import empty_field, make_field, valid_in_field
 from tullyflow.maps.geometry import fill_factor, measure_geometry
 from tullyflow.maps.kinematic_centre import move_centre
 from tullyflow.maps.masks import count_mask, mask_maps
@@ -45,24 +46,28 @@ _AXIS_RATIO_ERR = 0.06  # as a measure of the inclination: arms, bars and discs 
 class MadeGalaxy:
     """A galaxy's row (``tables.GALAXIES``), its stamp, the line for the log, and the traceback of an unexpected error.
 
+    ``velocity_field`` and ``stellar_velocity_field`` (64, 64) are the gas and the stars as they lie on the image (`make_field`).
     ``history`` is the reader's (`GalaxyMaps.history`), empty where nothing could be read.
     """
 
     row: dict
     stamp: Stamp
+    velocity_field: NDArray[np.float32]
+    stellar_velocity_field: NDArray[np.float32]
     log: str
     trouble: str = ""
     history: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Row:
-    """A row being filled: values, flags and sentences."""
+    """A row being filled: values, flags and sentences, and the velocity fields of gas and stars."""
 
     def __init__(self, target: Mapping, axis_ratio_err: float):
         self.values = {c.name: {"f": float("nan"), "i": 0, "s": "", "b": False}[c.kind] for c in GALAXIES}
         self.values |= {name: target[name] for name in ("galaxy", "survey", "release", "shard")}
         self.flags = int(target["flags"])
         self.messages = [str(target["messages"])] if target["messages"] else []
+        self.fields = (empty_field(), empty_field())
         axis_ratio = float(target["axis_ratio"])
         self.values |= {
             "psf_fwhm_arcsec": float(target["psf_fwhm_arcsec"]),
@@ -108,12 +113,13 @@ def _make_galaxy(read: Callable[[], GalaxyMaps], target: Mapping, settings: Sett
         stamp, line = _make(maps, target, settings, row)
     except DataError as err:
         row.flag(err.flag, str(err))
-        return MadeGalaxy(row.finished(), empty_stamp(), f"{name}: no stamp: {GALAXY.names(err.flag)}: {err}")
+        return MadeGalaxy(row.finished(), empty_stamp(), *row.fields, f"{name}: no stamp: {GALAXY.names(err.flag)}: {err}")
     except _CORRUPTED as err:
         sentence = f"{type(err).__name__}: {' '.join(str(err).split())[:200]}."
         row.flag(GALAXY.UNREADABLE_FILE, sentence)
-        return MadeGalaxy(row.finished(), empty_stamp(), f"{name}: no stamp: UNREADABLE_FILE: {sentence}", traceback.format_exc())
-    return MadeGalaxy(row.finished(), stamp, f"{name}: {line}", history=maps.history)
+        said = f"{name}: no stamp: UNREADABLE_FILE: {sentence}"
+        return MadeGalaxy(row.finished(), empty_stamp(), *row.fields, said, traceback.format_exc())
+    return MadeGalaxy(row.finished(), stamp, *row.fields, f"{name}: {line}", history=maps.history)
 
 
 def _read(target: Mapping, manifest: Mapping[str, Mapping], settings: Settings) -> GalaxyMaps:
@@ -151,6 +157,10 @@ def _make(maps: GalaxyMaps, target: Mapping, settings: Settings, row: _Row) -> t
     limits = settings.maps
     mask = mask_maps(maps, limits)
     valid = (mask & flags.BAD_VELOCITY) == 0
+    stellar = _stellar_valid(maps, mask)
+    row.fields = (
+        make_field(maps.velocity, valid_in_field(mask)), empty_field() if stellar is None else make_field(maps.stellar_velocity, stellar)
+    )  # fmt: skip
     counts = count_mask(mask)
     axis_ratio, r_e = float(target["axis_ratio"]), float(target["r_e_arcsec"])
     fill = fill_factor(maps, mask)
@@ -180,7 +190,7 @@ def _make(maps: GalaxyMaps, target: Mapping, settings: Settings, row: _Row) -> t
     )
     if axis.flags:
         row.flag(axis.flags, f"Position angle: {axis.message}.")
-    line += _orient(maps, axis, row, limits.velocity_err_default, _stellar_valid(maps, mask))
+    line += _orient(maps, axis, row, limits.velocity_err_default, stellar)
     if not np.isfinite(axis.image_angle_deg):
         return empty_stamp(), f"{line}; {GALAXY.names(row.flags)}"
 

@@ -24,19 +24,22 @@ from tullyflow.settings import Settings, select_sections
 from tullyflow.surveys import SURVEYS
 from tullyflow.surveys.pipe3d import odd_widths
 from tullyflow.surveys.rows import add_flag
-from tullyflow.tables import GALAXIES, MANIFEST, STAMP_HDUS, TARGETS, conform, read_table, whole_file
+from tullyflow.tables import FIELD_HDUS, GALAXIES, MANIFEST, STAMP_HDUS, TARGETS, conform, read_table, whole_file
 
 __all__ = ["Shard", "build_shard", "gather_shard", "read_shard"]
 
 log = logging.getLogger("tullyflow")
 
-_BUNIT = {"VELOCITY": "km/s", "VELOCITY_ERR": "km/s", "DISPERSION": "km/s", "DISPERSION_ERR": "km/s"}
+_IMAGES = (*STAMP_HDUS, *FIELD_HDUS)
 _FORMAT = {"f": "D", "i": "K", "b": "L"}
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Stamps of a shard: ``galaxies`` (columns of ``tables.GALAXIES``) and images (galaxy, y, x), float32; ``mask`` int32."""
+    """Stamps of a shard: ``galaxies`` (columns of ``tables.GALAXIES``) and images (galaxy, y, x), float32; ``mask`` int32.
+
+    The velocity fields of gas and stars are not rotated (`maps.fields.make_field`).
+    """
 
     galaxies: pd.DataFrame
     intensity: NDArray[np.float32]
@@ -46,6 +49,8 @@ class Shard:
     dispersion: NDArray[np.float32]
     dispersion_err: NDArray[np.float32]
     mask: NDArray[np.int32]
+    velocity_field: NDArray[np.float32]
+    stellar_velocity_field: NDArray[np.float32]
 
 
 def build_shard(manifest_path: str | Path, targets_path: str | Path, settings: Settings, out_path: str | Path, threads: int = 1) -> Shard:
@@ -93,9 +98,9 @@ def gather_shard(made: Sequence[MadeGalaxy]) -> Shard:
     """Put galaxies into one shard, in their order."""
     frame = pd.DataFrame([galaxy.row for galaxy in made], columns=[c.name for c in GALAXIES])
     images = {}
-    for name in STAMP_HDUS:
+    for name in _IMAGES:
         dtype = np.int32 if name == "MASK" else np.float32
-        stamps = [getattr(galaxy.stamp, name.lower()) for galaxy in made]
+        stamps = [getattr(galaxy.stamp if name in STAMP_HDUS else galaxy, name.lower()) for galaxy in made]
         images[name.lower()] = np.array(stamps, dtype=dtype).reshape(len(made), STAMP, STAMP)  # (galaxy, y, x)
     odd, sentence = odd_widths([galaxy.history.get("DISPKIND", "") for galaxy in made])
     if sentence:
@@ -116,9 +121,9 @@ def _provenance(settings: Settings, manifest_path: str | Path, targets_path: str
 
 def _write(shard: Shard, path: str | Path, provenance: list[tuple[str, str, str]]) -> None:
     hdus = [fits.PrimaryHDU()]
-    for name in STAMP_HDUS:
+    for name in _IMAGES:
         hdu = fits.ImageHDU(getattr(shard, name.lower()), name=name)
-        hdu.header["BUNIT"] = _BUNIT.get(name, "")
+        hdu.header["BUNIT"] = "km/s" if "VELOCITY" in name or "DISPERSION" in name else ""
         hdus.append(hdu)
     columns = []
     for column in GALAXIES:
@@ -147,7 +152,7 @@ def read_shard(path: str | Path) -> Shard:
     path = Path(path)
     try:
         with fits.open(path, memmap=False) as hdus:
-            images = {name: np.ascontiguousarray(hdus[name].data, dtype=np.int32 if name == "MASK" else np.float32) for name in STAMP_HDUS}
+            images = {name: np.ascontiguousarray(hdus[name].data, dtype=np.int32 if name == "MASK" else np.float32) for name in _IMAGES}
             table = hdus["GALAXIES"].data
             frame = pd.DataFrame({c.name: _native(table[c.name]) for c in GALAXIES})
     except (OSError, KeyError, ValueError, TypeError, IndexError) as err:
