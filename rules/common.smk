@@ -1,6 +1,7 @@
 """What all rules share: the validated settings, the paths, and the functions that look things up."""
 
 import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -82,6 +83,8 @@ wildcard_constraints:
     release="[A-Za-z0-9]+",
     part=r"\d\d\d+",
     initial="[0-9a-f]{12}",
+    simulated="[0-9a-f]{12}",
+    architecture="[a-z0-9]+",
     relation="[a-z]+(_[a-z]+)?",
     velocity="v_[a-z0-9]+",
     method="[a-z]+",
@@ -185,10 +188,11 @@ def network_of(wildcards):
 NETWORKS = [f"{RESULTS}/network/{s}-{getattr(SETTINGS, s).train_release}" for s in SETTINGS.surveys]
 
 
-# A synthetic network depends on these settings alone: surveys that share them share one network.
-_ADAPTATION = {"initial_weights", "adapt", "epochs", "batch_size", "learning_rate", "decay", "decay_every", "rehearsal", "samples", "refine", "inclination_prior", "compare_curves", "early_stop", "velocity_error_floor", "mismatch_fraction"}
+# What no training of a disc network depends on, and what the synthetic one does not: surveys that share the rest share one network.
+_INFERENCE = {"samples", "refine", "inclination_prior", "compare_curves", "mismatch_fraction", "usability", "circularity"}
+_ADAPTATION = _INFERENCE | {"initial_weights", "adapt", "epochs", "batch_size", "learning_rate", "decay", "decay_every", "rehearsal", "early_stop", "velocity_error_floor"}
 
-TRAINING = [f"network.{key}" for key in type(SETTINGS.network).model_fields if key not in ("samples", "refine", "inclination_prior", "compare_curves", "mismatch_fraction")]
+TRAINING = [f"network.{key}" for key in type(SETTINGS.network).model_fields if key not in _INFERENCE]
 
 
 def initial_settings(survey):
@@ -211,3 +215,35 @@ def initial_weights(wildcards):
 
 INITIAL = {initial_name(survey): survey for survey in SETTINGS.surveys}
 SYNTHETIC_NETWORKS = [f"{SYNTHETIC}-{name}" for name, survey in INITIAL.items() if BY_SURVEY[survey].network.initial_weights != "none"]
+
+
+def usability_weights(wildcards):
+    """Input function: the network of usability a survey trains on its own labels; none where those that ship are used."""
+    if BY_SURVEY[wildcards.survey].network.usability.labels is None:
+        return []
+    return f"{network_of(wildcards)}/usability/weights.safetensors"
+
+
+def circularity_weights(wildcards):
+    """Input function: the network of circularity trained on simulated galaxies; none where the one that ships is used."""
+    circularity = BY_SURVEY[wildcards.survey].network.circularity
+    if circularity.galaxies == 0:
+        return []
+    return f"{SIMULATED}-{simulated_name(wildcards.survey)}/{circularity.architecture}/weights.safetensors"
+
+
+SIMULATED = f"{SETTINGS.resources}/network/circularity"  # beside the downloads, as the synthetic networks
+
+
+def simulated_settings(survey):
+    """JSON of what simulated velocity fields depend on."""
+    circularity = BY_SURVEY[survey].network.circularity.model_dump(include={"galaxies", "views"})
+    return json.dumps({"network": {"circularity": circularity}, "seed": SETTINGS.seed}, sort_keys=True)
+
+
+def simulated_name(survey):
+    """Name of those fields: a digest of their settings."""
+    return hashlib.sha256(simulated_settings(survey).encode()).hexdigest()[:12]
+
+
+SIMULATED_OF = {simulated_name(survey): survey for survey in SETTINGS.surveys}

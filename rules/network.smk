@@ -81,6 +81,84 @@ rule train_network:
         "tullyflow train --maps {input.maps:q} {params.initial:q} --settings {input.settings:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
+rule train_usability:
+    message:
+        "Training a network on the classes of {wildcards.survey} {wildcards.release} by eye"
+    input:
+        labels=lambda wildcards: BY_SURVEY[wildcards.survey].network.usability.labels,
+        maps=ancient(of_training("maps/{shard}.fits")),
+    output:
+        weights=f"{RESULTS}/network/{{survey}}-{{release}}/usability/weights.safetensors",
+        model=f"{RESULTS}/network/{{survey}}-{{release}}/usability/model.json",
+    log:
+        f"{RESULTS}/logs/network/usability-{{survey}}-{{release}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_usability/{{survey}}-{{release}}.tsv"
+    params:
+        settings=settings_for("network.usability", "seed"),
+        source=source_digest("network"),
+        folder=subpath(output.weights, parent=True),
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=1,
+    conda:
+        "../envs/tullyflow.yaml"
+    shell:
+        "tullyflow train-usability --maps {input.maps:q} --labels {input.labels:q} --settings {params.settings:q} --out {params.folder:q}"
+        " > {log:q} 2>&1"
+
+
+rule simulate_fields:
+    message:
+        "Simulating velocity fields of galaxies whose circularity is known"
+    output:
+        fields=f"{SIMULATED}-{{simulated}}/fields.fits",
+    log:
+        f"{RESULTS}/logs/network/simulate-{{simulated}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/simulate_fields/{{simulated}}.tsv"
+    params:
+        settings=lambda wildcards: simulated_settings(SIMULATED_OF[wildcards.simulated]),
+        source=source_digest("network"),
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    conda:
+        "../envs/tullyflow.yaml"
+    shell:
+        "tullyflow simulate-fields --settings {params.settings:q} --threads {threads} --out {output.fields:q} > {log:q} 2>&1"
+
+
+rule train_circularity:
+    message:
+        "Training a network on simulated velocity fields"
+    input:
+        fields=f"{SIMULATED}-{{simulated}}/fields.fits",
+    output:
+        weights=f"{SIMULATED}-{{simulated}}/{{architecture}}/weights.safetensors",
+        model=f"{SIMULATED}-{{simulated}}/{{architecture}}/model.json",
+    log:
+        f"{RESULTS}/logs/network/circularity-{{simulated}}-{{architecture}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_circularity/{{simulated}}-{{architecture}}.tsv"
+    params:
+        settings=lambda wildcards: json.dumps({"network": {"circularity": {"architecture": wildcards.architecture}}, "seed": SETTINGS.seed}),
+        source=source_digest("network"),
+        folder=subpath(output.weights, parent=True),
+    threads: 2
+    resources:
+        mem_mb=6000,
+        runtime=240,
+        gpu=1,
+    conda:
+        "../envs/tullyflow.yaml"
+    shell:
+        "tullyflow train-circularity --fields {input.fields:q} --settings {params.settings:q} --out {params.folder:q} > {log:q} 2>&1"
+
+
 rule infer_kinematics:
     message:
         "Inferring the discs of {wildcards.survey}-{wildcards.release}-{wildcards.part}"
@@ -89,6 +167,8 @@ rule infer_kinematics:
         targets=f"{RESULTS}/targets/{{survey}}-{{release}}/{SHARD}.parquet",
         weights=lambda wildcards: f"{network_of(wildcards)}/weights.safetensors",
         model=lambda wildcards: f"{network_of(wildcards)}/model.json",
+        usability=usability_weights,
+        circularity=circularity_weights,
     output:
         kinematics=f"{RESULTS}/kinematics/{SHARD}.parquet",
         models=f"{RESULTS}/models/{SHARD}.fits",
@@ -100,11 +180,14 @@ rule infer_kinematics:
         settings=settings_for("network", "maps.velocity_err_default", "seed", "device"),
         source=source_digest("network"),
         weights=network_of,
+        judges=lambda wildcards, input: [
+            part for name in ("usability", "circularity") if input[name] for part in (f"--{name}", str(Path(input[name]).parent))
+        ],
     resources:
         mem_mb=2000,
         runtime=60,
     conda:
         "../envs/tullyflow.yaml"
     shell:
-        "tullyflow infer --maps {input.maps:q} --targets {input.targets:q} --weights {params.weights:q} --settings {params.settings:q}"
-        " --out {output.kinematics:q} --models {output.models:q} > {log:q} 2>&1"
+        "tullyflow infer --maps {input.maps:q} --targets {input.targets:q} --weights {params.weights:q} {params.judges:q}"
+        " --settings {params.settings:q} --out {output.kinematics:q} --models {output.models:q} > {log:q} 2>&1"

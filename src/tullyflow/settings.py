@@ -159,6 +159,17 @@ class Stream(_Section):
     gaps: bool = Field(True, description="fields of view, holes and lost pixels")
 
 
+class Usability(_Section):
+    labels: str | None = Field(None, description="CSV of classes by eye (galaxy, quality, quality_stellar: 0 do not use, 1 messy, 2 clean) to train on; null = the weights that ship (MaNGA, Duckworth+2019)")
+    architecture: Literal["symmetric", "duckworth2019"] = Field("symmetric", description="network of usability: one that knows a field's symmetries, or the fully connected one of Duckworth+2019")
+
+
+class Circularity(_Section):
+    galaxies: int = Field(0, ge=0, description="simulated galaxies of particles to train on; 0 = the weights that ship")
+    views: int = Field(20, ge=1, description="velocity fields of each")
+    architecture: Literal["direct", "dawson2020"] = Field("direct", description="network of circularity: kappa with its error, or the autoencoder and folded latent space of Dawson+2020")
+
+
 class Network(_Section):
     architecture: Literal["folded", "dawson2021"] = Field("folded", description="one encoder of both maps, folded by the disc's symmetries, with errors and validity; or the two of Dawson+2021 Table 1")
     ranges: Ranges = Field(default_factory=Ranges, description="ranges of the four parameters")
@@ -193,6 +204,8 @@ class Network(_Section):
     velocity_error_floor: Kms = Field(5.0, ge=0, description="added in quadrature to velocity errors (model mismatch), km/s")
     mismatch_fraction: float = Field(0.05, ge=0, description="likewise, in V_max sin i: without it the chi-squared of a reconstruction selects against fast rotators")
     compile: bool = Field(False, description="compile the training step (on the cpu what follows the encoders); up to two minutes and a C++ compiler: pays after some thousand steps")
+    usability: Usability = Field(default_factory=Usability, description="would an eye use this velocity field?")
+    circularity: Circularity = Field(default_factory=Circularity, description="how much of the motion is ordered rotation?")
     early_stop: int = Field(0, ge=0, description="stop after so many epochs without a better loss, and keep the best weights; 0 = never")
 
 
@@ -214,6 +227,8 @@ class Relation(_Section):
     delta_pa_max: Deg | None = Field(30.0, gt=0, le=180, description="largest angle between the axes of gas and stars, where both are known, deg; null = any")
     delta_pa_unknown: Literal["keep", "leave_out"] = Field("keep", description="galaxies whose stars were mapped but have no kinematic axis")
     delta_pa_phot_max: Deg | None = Field(30.0, gt=0, le=90, description="largest angle between the photometric and the kinematic axis where the inclination is photometric, deg; null = any")
+    usable_prob_min: Share | None = Field(None, description="smallest probability that an eye would use the velocity field; null = any")
+    kappa_min: Share | None = Field(None, description="smallest circularity of the motion; null = any")
     reconstruction: Literal["chi2", "mse_over_v", "off"] = Field("chi2", description="what the reconstruction cut is made on (thesis: mse_over_v)")
     reconstruction_from: Literal["median", "mean", "zero"] = Field("median", description="the threshold is so many robust sigma above the median, or standard deviations above the mean or zero (thesis: mean)")
     reconstruction_sigma: float = Field(3.0, gt=0, description="sigmas of the reconstruction cut (thesis: 1)")

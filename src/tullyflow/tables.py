@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "AXES", "AXES_LAST", "FIELD_HDUS", "GALAXIES", "KINEMATICS", "MANIFEST", "PARAMETERS", "PLACING", "SAMPLE", "STAMP_HDUS", "STELLAR_AXES",
-    "TARGETS", "TRUTH", "VELOCITIES",
+    "AXES", "AXES_LAST", "FIELD_HDUS", "GALAXIES", "JUDGED", "KINEMATICS", "MANIFEST", "PARAMETERS", "PLACING", "SAMPLE", "STAMP_HDUS",
+    "STELLAR_AXES", "TARGETS", "TRUTH", "USABILITY", "VELOCITIES",
     "Column", "conform", "read_table", "whole_file", "write_table",
 ]  # fmt: skip
 
@@ -141,6 +141,18 @@ delta_pa_err_deg|f|deg|its 1 sigma
 """)
 AXES_LAST = _columns("messages|s||sentences that belong to the flags, and what had to be assumed")
 
+JUDGED = _columns("""
+usable_prob|f||probability that an eye would use the velocity field (class 1 or 2 of Duckworth+2019)
+usable_stellar_prob|f||the same of the stars' velocity field
+kappa|f||circularity: share of the kinetic energy in ordered rotation (Sales+2012), as the velocity field shows it
+kappa_err|f||its calibrated 1 sigma
+""")
+USABILITY = (
+    *_columns("galaxy|s||name"), JUDGED[0], *_columns("usable_class|i||1 use: usable_prob is a half or more; 0 do not use; -1 not known"),
+    *JUDGED[2:], *_columns("flags|s||names of the galaxy flags, comma-separated; empty = none"), JUDGED[1],
+    *_columns("messages|s||sentences that belong to the flags, and what had to be assumed"),
+)  # fmt: skip
+
 PARAMETERS = ("inclination_deg", "r_scale_arcsec", "r_turn_arcsec", "v_max_sini_kms")
 VELOCITIES = ("v_max", "v_22", "v_re", "v_80", "v_rmax")
 PLACING = ("axis_offset_deg", "centre_x_offset", "centre_y_offset", "v_sys_offset_kms")
@@ -215,8 +227,7 @@ n_pixels|i||valid stamp pixels
             Column(f"log_{name}_err", "f", "dex", "calibrated 1 sigma of its log10, i-V covariance included"),
             Column(f"{name}_extrapolated", "b", "", "no data reach its radius (v_max: it still rises); false where r_max is not known"),
         ]
-    columns += _columns("flags|i||galaxy flags\nmessages|s||sentences")
-    return tuple(columns)
+    return (*columns, *JUDGED, *_columns("flags|i||galaxy flags\nmessages|s||sentences"))
 
 
 KINEMATICS = _kinematics()

@@ -46,7 +46,8 @@ def fields_of(velocity: NDArray, fraction: float = 0.96) -> tuple[Fields, NDArra
     values = torch.from_numpy(velocity)
     valid = values.isfinite()
     values = torch.where(valid, values, 0.0)
-    values = torch.where(valid, values - median_of_valid(values, valid).nan_to_num().view(-1, 1, 1), 0.0)
+    middle = (median_of_valid(values, valid) - median_of_valid(-values, valid)) / 2  # torch takes the lower of two
+    values = torch.where(valid, values - middle.nan_to_num().view(-1, 1, 1), 0.0)
     judged = (valid.sum(dim=(1, 2)) >= MIN_PIXELS) & (values.abs().amax(dim=(1, 2)) > 0)
     scale = percentile_norm(values, valid, fraction)
     scaled = (values / scale.view(-1, 1, 1)).clamp(-1, 1)

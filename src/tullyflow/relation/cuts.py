@@ -98,6 +98,16 @@ def uncertain_velocity(sample: pd.DataFrame, relation: Relation) -> pd.Series:
     return (sample["log_v_max_err"] > relation.log_v_err_max) | (inferred & ~known)
 
 
+def not_usable(sample: pd.DataFrame, relation: Relation) -> pd.Series:
+    return sample["usable_prob"] < (-np.inf if relation.usable_prob_min is None else relation.usable_prob_min)
+
+
+def not_circular(sample: pd.DataFrame, relation: Relation) -> pd.Series:
+    """Not tested where the field is unlike those circularity was learned on."""
+    known = (sample["flags"] & GALAXY.UNLIKE_SIMULATED) == 0
+    return known & (sample["kappa"] < (-np.inf if relation.kappa_min is None else relation.kappa_min))
+
+
 def survey_left_out(sample: pd.DataFrame, relation: Relation) -> pd.Series:
     return pd.Series(False, sample.index) if relation.surveys is None else ~sample["survey"].isin(relation.surveys)
 
@@ -124,6 +134,8 @@ CUTS: tuple[tuple[int, Cut], ...] = (
     (GALAXY.PHOTOMETRY_OFF_AXIS, photometry_off_axis),
     (GALAXY.POOR_RECONSTRUCTION, poor_reconstruction),
     (GALAXY.EXTRAPOLATED, extrapolated),
+    (GALAXY.NOT_USABLE, not_usable),
+    (GALAXY.NOT_CIRCULAR, not_circular),
     (GALAXY.SURVEY_LEFT_OUT, survey_left_out),
     *KINEMATIC_CUTS,
 )
