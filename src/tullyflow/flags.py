@@ -119,5 +119,5 @@ GALAXY = Registry(
     Flag(42, "INCLINATION_NOT_FITTED", "Inclination and scale length could not be fitted: the network's are used.", excludes=False),
     Flag(43, "NOT_USABLE", "An eye would hardly use this field: usable_prob is below relation.usable_prob_min."),
     Flag(44, "NOT_CIRCULAR", "Too little of the motion is circular: kappa is below relation.kappa_min."),
-    Flag(45, "UNLIKE_SIMULATED", "The velocity field is unlike all that circularity was learned on: kappa may mean nothing.", excludes=False),
+    Flag(45, "UNLIKE_SIMULATED", "The field is unlike all that circularity was learned on: kappa may mean nothing.", excludes=False),
 )
