@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from tullyflow.conventions import HALF_WIDTH, STAMP
 from tullyflow.flags import BAD_VELOCITY, PIXEL
+from tullyflow.surveys import GalaxyMaps
 
-__all__ = ["empty_field", "make_field", "valid_in_field"]
+__all__ = ["empty_field", "make_field", "stellar_valid", "valid_in_field", "velocity_fields"]
 
 _SHARE_MIN = 0.5  # least valid share of a field pixel's area
 _TELLING = PIXEL.VELOCITY_OUTLIER | PIXEL.ISLAND
@@ -24,6 +25,20 @@ def empty_field() -> NDArray[np.float32]:
 def valid_in_field(mask: NDArray) -> NDArray[np.bool_]:
     """Return which pixels (y, x) of a mask of ``flags.PIXEL`` a field shows: no bit that spoils a velocity but outliers and islands."""
     return (mask & BAD_VELOCITY & ~_TELLING) == 0
+
+
+def stellar_valid(maps: GalaxyMaps, mask: NDArray) -> NDArray[np.bool_] | None:
+    """Return which pixels (y, x) hold a velocity of the stars, whatever the gas; None where there is no map of theirs, or another size."""
+    if maps.stellar_velocity is None or maps.stellar_velocity.shape != mask.shape:
+        return None
+    return np.isfinite(maps.stellar_velocity) & ((mask & (PIXEL.NO_COVERAGE | PIXEL.FOREGROUND)) == 0)
+
+
+def velocity_fields(maps: GalaxyMaps, mask: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the fields (64, 64) of gas and stars under a mask (y, x) of ``flags.PIXEL`` bits; see `make_field`."""
+    stars = stellar_valid(maps, mask)
+    gas = make_field(maps.velocity, valid_in_field(mask))
+    return gas, empty_field() if stars is None else make_field(maps.stellar_velocity, stars)
 
 
 def make_field(velocity: NDArray, valid: NDArray) -> NDArray[np.float32]:

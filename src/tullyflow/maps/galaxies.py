@@ -19,8 +19,8 @@ from tullyflow.conventions import (
     wrap_degrees,
 )
 from tullyflow.errors import DataError
-from tullyflow.flags import GALAXY, PIXEL
-from tullyflow.maps.fields import empty_field, make_field, valid_in_field
+from tullyflow.flags import GALAXY
+from tullyflow.maps.fields import empty_field, stellar_valid, velocity_fields
 from tullyflow.maps.geometry import fill_factor, measure_geometry
 from tullyflow.maps.kinematic_centre import move_centre
 from tullyflow.maps.masks import count_mask, mask_maps
@@ -157,10 +157,7 @@ def _make(maps: GalaxyMaps, target: Mapping, settings: Settings, row: _Row) -> t
     limits = settings.maps
     mask = mask_maps(maps, limits)
     valid = (mask & flags.BAD_VELOCITY) == 0
-    stellar = _stellar_valid(maps, mask)
-    row.fields = (
-        make_field(maps.velocity, valid_in_field(mask)), empty_field() if stellar is None else make_field(maps.stellar_velocity, stellar)
-    )  # fmt: skip
+    row.fields = velocity_fields(maps, mask)
     counts = count_mask(mask)
     axis_ratio, r_e = float(target["axis_ratio"]), float(target["r_e_arcsec"])
     fill = fill_factor(maps, mask)
@@ -190,7 +187,7 @@ def _make(maps: GalaxyMaps, target: Mapping, settings: Settings, row: _Row) -> t
     )
     if axis.flags:
         row.flag(axis.flags, f"Position angle: {axis.message}.")
-    line += _orient(maps, axis, row, limits.velocity_err_default, stellar)
+    line += _orient(maps, axis, row, limits.velocity_err_default, stellar_valid(maps, mask))
     if not np.isfinite(axis.image_angle_deg):
         return empty_stamp(), f"{line}; {GALAXY.names(row.flags)}"
 
@@ -253,12 +250,6 @@ def _orient(maps: GalaxyMaps, axis: PositionAngle, row: _Row, stellar_err_kms: f
             row.values["delta_pa_deg"] = abs((row.values["pa_deg"] - row.values["pa_stellar_deg"] + 180) % 360 - 180)
             row.values["delta_pa_err_deg"] = float(np.hypot(axis.err_deg, stars.err_deg))
     return f"; PA {row.values['pa_deg']:.1f} +- {axis.err_deg:.1f} deg; v_sys {axis.v_sys_kms:.1f} km/s"
-
-
-def _stellar_valid(maps: GalaxyMaps, mask: NDArray) -> NDArray | None:
-    if maps.stellar_velocity is None or maps.stellar_velocity.shape != mask.shape:
-        return None
-    return np.isfinite(maps.stellar_velocity) & ((mask & (PIXEL.NO_COVERAGE | PIXEL.FOREGROUND)) == 0)
 
 
 def _with_photometry(stamp: Stamp, row: _Row, r_e: float, axis_ratio: float) -> Stamp:
