@@ -10,11 +10,12 @@ from torch import Tensor
 
 from tullyflow.conventions import STAMP
 from tullyflow.errors import ModelError
-from tullyflow.network.batch import MIN_PIXELS, median_of_valid, percentile_norm
+from tullyflow.network.batch import MIN_PIXELS
 
 __all__ = ["Fields", "fields_of", "in_batches"]
 
 _BATCH = 256  # fields: what a core's cache holds is faster than more
+_SMALLEST_KMS = 1e-3
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,19 @@ def fields_of(velocity: NDArray, fraction: float = 0.96) -> tuple[Fields, NDArra
     velocity = np.asarray(velocity, dtype=np.float32)
     if velocity.ndim != 3 or velocity.shape[1:] != (STAMP, STAMP):
         raise ModelError(f"network: velocity fields of shape {velocity.shape}; it reads (N, {STAMP}, {STAMP}).")
-    values = torch.from_numpy(velocity)
-    valid = values.isfinite()
-    values = torch.where(valid, values, 0.0)
-    middle = (median_of_valid(values, valid) - median_of_valid(-values, valid)) / 2  # torch takes the lower of two
-    values = torch.where(valid, values - middle.nan_to_num().view(-1, 1, 1), 0.0)
-    judged = (valid.sum(dim=(1, 2)) >= MIN_PIXELS) & (values.abs().amax(dim=(1, 2)) > 0)
-    scale = percentile_norm(values, valid, fraction)
-    scaled = (values / scale.view(-1, 1, 1)).clamp(-1, 1)
-    return Fields(torch.where(judged.view(-1, 1, 1), scaled, 0.0), valid & judged.view(-1, 1, 1), scale), judged.numpy()
+    valid = np.isfinite(velocity)
+    scaled, scale, judged = np.zeros_like(velocity), np.ones(len(velocity), np.float32), np.zeros(len(velocity), bool)
+    for k, there in enumerate(valid):  # a sort of each field's own pixels is five times as fast as one of all 4096
+        found = velocity[k][there]
+        if len(found) < MIN_PIXELS:
+            continue
+        ordered = np.sort(found)
+        found = found - (ordered[(len(found) - 1) // 2] + ordered[len(found) // 2]) / 2
+        ordered = np.sort(np.abs(found))
+        judged[k] = ordered[-1] > 0
+        scale[k] = max(ordered[int((len(found) - 1) * fraction)], _SMALLEST_KMS)
+        scaled[k][there] = np.clip(found / scale[k], -1, 1)
+    return Fields(*map(torch.from_numpy, (scaled, valid & judged[:, None, None], scale))), judged
 
 
 def in_batches(fields: Fields, size: int = _BATCH) -> Iterator[Fields]:
