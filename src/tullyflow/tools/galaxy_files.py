@@ -37,6 +37,8 @@ _DIRECT = (  # column, unit, decimals, what a person calls it
     ("reconstruction_velocity_kms", "km/s", 1, "root mean square residual of the velocity"),
     ("non_circular_kms", "km/s", 1, "motion that is coherent over a beam and no rotation of the disc"),
     ("chi2_velocity", "", 2, "reduced chi-squared of the velocity"),
+    ("usable_prob", "", 2, "probability that an eye would use the velocity field"),
+    ("kappa", "", 2, "circularity: share of the kinetic energy in ordered rotation, as the velocity field shows it"),
     ("n_spaxels", "", 0, "valid spaxels"),
     ("stamp_scale_arcsec", "arcsec", 3, "pixel of the stamp"),
 )
@@ -47,7 +49,7 @@ _DISC = {
     "network": "curve fitted at the network's inclination and scale length", "failed": "the network's: no fit can be vouched for",
     "": "the network's",
 }  # fmt: skip
-_SAID = ("pa_deg", "v_sys_kms", "inclination_used_deg", "v_max_kms", "r_turn_arcsec")  # on the terminal
+_SAID = ("pa_deg", "v_sys_kms", "inclination_used_deg", "v_max_kms", "r_turn_arcsec", "usable_prob", "kappa")  # on the terminal
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def words(found: FoundGalaxy, files: Files) -> str:
         if name in table.index:
             value, err, unit, decimals, said = table.loc[name, ["value", "err", "unit", "decimals", "description"]]
             error = f" +- {err:.{decimals}f}" if np.isfinite(err) else ""
-            lines.append(f"  {value:.{decimals}f}{error} {unit}, {said.partition(',')[0]}")
+            lines.append(f"  {value:.{decimals}f}{error}{' ' if unit else ''}{unit}, {said.partition(',')[0].partition(':')[0]}")
     if found.inferred:
         lines.append(f"  disc     {_DISC[disc_kind(found.row)]}")
     lines.append(f"  flags    {GALAXY.names(found.row['flags']) or 'none'}")
