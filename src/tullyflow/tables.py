@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "AXES", "AXES_LAST", "FIELD_HDUS", "GALAXIES", "JUDGED", "KINEMATICS", "MANIFEST", "PARAMETERS", "PLACING", "SAMPLE", "STAMP_HDUS",
-    "STELLAR_AXES", "TARGETS", "TRUTH", "USABILITY", "VELOCITIES",
+    "AXES", "AXES_LAST", "FIELD_HDUS", "GALAXIES", "JUDGED", "KINEMATICS", "MANIFEST", "PARAMETERS", "PLACING", "SAMPLE",
+    "SIMULATED_FIELDS", "STAMP_HDUS", "STELLAR_AXES", "TARGETS", "TRUTH", "USABILITY", "VELOCITIES",
     "Column", "conform", "read_table", "whole_file", "write_table",
 ]  # fmt: skip
 
@@ -269,6 +269,18 @@ r_scale_arcsec|f|arcsec|scale length
 r_turn_arcsec|f|arcsec|turnover radius
 gas_dispersion_kms|f|km/s|velocity dispersion of the gas
 z|f||redshift
+""")
+
+SIMULATED_FIELDS = _columns("""
+kappa|f||circularity of the particles as published (Sales+2012): 1 = all of the motion is rotation
+kappa_corotating|f||the same of the particles that turn with the galaxy (Correa+2017)
+inclination_deg|f|deg|of the angular momentum to the line of sight, 0 = face-on
+pa_deg|f|deg|position angle, N (+y) through E (-x) to the receding side
+beam|f||beam FWHM, field pixels before the field was cropped to its data
+peak_snr|f||peak S/N of the cube (thesis eq. 2.2); infinite: no noise; NaN: no cube, velocities with errors instead
+particle_set|i||galaxy of particles: what fields are split by
+particles|i||number of its particles
+kind|s||kind of galaxy
 """)
 
 STAMP_HDUS = ("INTENSITY", "INTENSITY_ERR", "VELOCITY", "VELOCITY_ERR", "DISPERSION", "DISPERSION_ERR", "MASK")

@@ -1,14 +1,17 @@
 """Velocity fields of particles as KinMS and a survey show them."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
-from tullyflow.network import circularity_maps
-from tullyflow.network.circularity_maps import beam_matrix, draw_view, observe, plain, simulate_fields
+from tullyflow.errors import ModelError
+from tullyflow.network import particle_views
+from tullyflow.network.circularity_maps import read_simulated, simulate, simulate_fields, write_simulated
+from tullyflow.network.particle_views import beam_matrix, draw_view, observe, plain
 from tullyflow.network.particles import Particles, draw_disc_motion, draw_potential
+from tullyflow.settings import parse_settings
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +62,8 @@ def test_the_beam_is_that_of_kinms(disc):
 
     view = _view(beam=5 / 64)
     margin = math.ceil(1.5 * 5)
-    cube, channels = circularity_maps._kinms_cube(disc, view, margin)
-    ours = circularity_maps._blur(beam_matrix(64, margin, 5.0), cube)
+    cube, channels = particle_views._kinms_cube(disc, view, margin)
+    ours = particle_views._blur(beam_matrix(64, margin, 5.0), cube)
     size = 64 + 2 * margin
     model = KinMS(size, size, 10.0, 1.0, 1.0, [5.0, 5.0, 0.0], nSamps=1)
     from astropy.convolution import convolve
@@ -72,8 +75,8 @@ def test_the_beam_is_that_of_kinms(disc):
 
 def test_channels_are_where_the_clouds_move(disc):
     view = _view()
-    cube, channels = circularity_maps._kinms_cube(disc, view, 5)
-    velocity = circularity_maps._project(disc, view)[2]
+    cube, channels = particle_views._kinms_cube(disc, view, 5)
+    velocity = particle_views._project(disc, view)[2]
     velocity = velocity - np.median(velocity)
     assert cube.sum() > 0 and len(channels) <= 48
     mean = (cube.sum(axis=(0, 1)) @ channels) / cube.sum()
@@ -104,7 +107,7 @@ def test_a_footprint_hides_what_is_outside(disc):
 def test_bins_hold_one_velocity_and_errors_are_those_asked_for(disc):
     y, x = np.mgrid[:40, :40]
     valid, light = np.hypot(x - 18, y - 20) < 17, 1.0 + x
-    binned = circularity_maps._binned_map(light, 3.0 * x, valid, _view(bins=30, velocity_err_kms=1e-6), np.random.default_rng(2))
+    binned = particle_views._binned_map(light, 3.0 * x, valid, _view(bins=30, velocity_err_kms=1e-6), np.random.default_rng(2))
     assert len(np.unique(np.round(binned[valid], 3))) == 30 and np.isnan(binned[~valid]).all()
     assert (light * binned)[valid].sum() == pytest.approx((light * 3.0 * x)[valid].sum(), rel=1e-4)  # means by light
     clean, noisy = (_see(disc, binned=True, bins=0, velocity_err_kms=err) for err in (1e-3, 20.0))
@@ -114,26 +117,51 @@ def test_bins_hold_one_velocity_and_errors_are_those_asked_for(disc):
 
 def test_a_galaxy_of_unequal_masses_is_seen_by_them(disc):
     heavy = replace(disc, masses=np.where(disc.positions[:, 0] > 0, 1.0, 1e-3))
-    cube, channels = circularity_maps._kinms_cube(heavy, _view(), 5)
-    velocity = circularity_maps._project(heavy, _view())[2]
+    cube, channels = particle_views._kinms_cube(heavy, _view(), 5)
+    velocity = particle_views._project(heavy, _view())[2]
     expected = np.average(velocity, weights=heavy.masses) - np.median(velocity)
     assert abs(expected) > 5
     assert cube.sum(axis=(0, 1)) @ channels / cube.sum() == pytest.approx(expected, abs=1.0)
 
 
-def test_the_same_seed_makes_the_same_fields_with_any_workers_and_another_noise_changes_no_view():
-    one, two = (simulate_fields(4, 2, 9, workers=workers) for workers in (1, 2))
-    np.testing.assert_array_equal(one.field, two.field)
-    later = simulate_fields(1, 2, 9, first=2)
-    np.testing.assert_array_equal(later.field, one.field[4:6])
-    clean = simulate_fields(4, 2, 9, peak_snr=math.inf)
-    for name in ("kappa", "inclination_deg", "pa_deg", "particle_set"):
-        np.testing.assert_array_equal(getattr(clean, name), getattr(one, name))
-    assert not np.array_equal(clean.field, one.field, equal_nan=True) and np.isinf(clean.peak_snr).all()
+@pytest.fixture(scope="module")
+def seen():
+    return simulate_fields(10, 2, 3)
 
 
-def test_tenths_of_circularity_are_equally_filled():
-    fields = simulate_fields(10, 1, 3, peak_snr=math.inf)
-    assert sorted(np.minimum(fields.kappa * 10, 9).astype(int)) == list(range(10))
-    assert fields.field.shape == (10, 64, 64) and fields.field.dtype == np.float32
-    assert (np.isfinite(fields.field).sum(axis=(1, 2)) > 16).all()
+def test_the_same_seed_makes_the_same_fields_with_any_workers(seen):
+    np.testing.assert_array_equal(simulate_fields(2, 2, 3, first=3, workers=2).field, seen.field[6:10])
+    assert not np.array_equal(simulate_fields(1, 2, 4, first=3).field, seen.field[6:8], equal_nan=True)
+
+
+def test_another_noise_changes_no_galaxy_and_no_view(seen):
+    clean, noisy = (simulate_fields(2, 2, 3, first=3, peak_snr=snr) for snr in (math.inf, 10.0))
+    for name in ("kappa", "inclination_deg", "pa_deg", "beam", "particle_set", "kind"):
+        np.testing.assert_array_equal(getattr(clean, name), getattr(seen, name)[6:10])
+    assert np.isinf(clean.peak_snr).all() and (noisy.peak_snr == 10).all()
+    assert not np.array_equal(clean.field, noisy.field, equal_nan=True)
+
+
+def test_tenths_of_circularity_are_equally_filled(seen):
+    np.testing.assert_array_equal(np.minimum(seen.kappa * 10, 9).astype(int), np.repeat(np.arange(10), 2))
+    assert seen.field.shape == (20, 64, 64) and seen.field.dtype == np.float32
+    assert (np.isfinite(seen.field).sum(axis=(1, 2)) > 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:File may have been truncated")
+def test_a_file_of_fields_gives_back_what_was_written(tmp_path, seen):
+    write_simulated(seen, tmp_path / "fields.fits")
+    again = read_simulated(tmp_path / "fields.fits")
+    for f in fields(seen):
+        np.testing.assert_array_equal(getattr(again, f.name), getattr(seen, f.name))
+    (tmp_path / "cut.fits").write_bytes((tmp_path / "fields.fits").read_bytes()[:50_000])
+    for wrong in ("cut.fits", "none.fits"):
+        with pytest.raises(ModelError, match="simulate them again"):
+            read_simulated(tmp_path / wrong)
+
+
+def test_settings_choose_galaxies_views_and_seed(tmp_path):
+    settings = parse_settings({"seed": 3, "network": {"circularity": {"galaxies": 1, "views": 2}}})
+    made = simulate(settings, tmp_path / "fields.fits")
+    np.testing.assert_array_equal(made.field, read_simulated(tmp_path / "fields.fits").field)
+    np.testing.assert_array_equal(made.field, simulate_fields(1, 2, 3).field)

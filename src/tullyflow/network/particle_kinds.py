@@ -224,7 +224,7 @@ class _Kind:
 
 
 KINDS = {
-    "thin_disc": _Kind(_thin_disc, 0.40, (0.85, 1.0), 0.5),
+    "thin_disc": _Kind(_thin_disc, 0.40, (0.9, 1.0), 0.5),
     "thick_disc": _Kind(_thick_disc, 0.18, (0.2, 1.0), 0.3),
     "spheroid": _Kind(_spheroid, 0.14, (0.0, 0.5), 0.2),
     "counter_rotating": _Kind(_counter_rotating, 0.02, (0.6, 1.0), 0.3),
@@ -232,8 +232,8 @@ KINDS = {
     "bar": _Kind(_bar, 0.10, (0.6, 1.0), 0.5),
     "streams": _Kind(_streams, 0.16, (0.0, 0.95)),
     "flow": _Kind(_flow, 0.04, (0.0, 1.0)),
-    "turbulent": _Kind(_turbulent, 0.16, (0.1, 1.0), 0.2),
-    "merger": _Kind(_merger, 0.10, (0.1, 0.9)),
+    "turbulent": _Kind(_turbulent, 0.16, (0.2, 1.0), 0.2),
+    "merger": _Kind(_merger, 0.10, (0.2, 0.85)),
 }
 
 
