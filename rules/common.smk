@@ -51,7 +51,11 @@ def validated(config):
         figure_names(settings)
         if workflow.is_main_process and settings.mock is None:
             check_access(settings)
-        return settings, {survey: settings.for_survey(survey) for survey in settings.surveys}
+        by_survey = {survey: settings.for_survey(survey) for survey in settings.surveys}
+        for labels in {own.network.usability.labels for own in by_survey.values()} - {None}:
+            if not Path(labels).is_file():
+                raise TullyflowError(f"{files}: network.usability.labels: no such file: {labels}")
+        return settings, by_survey
     except TullyflowError as err:
         print(f"tullyflow: {err}", file=sys.stderr)
         sys.exit(2)
@@ -143,8 +147,17 @@ def shards(survey, release):
     return sorted(path.stem for path in Path(folder).glob(f"{survey}-{release}-*.parquet"))
 
 
+def figure_settings(entry):
+    """Settings of a figure as JSON: those of the fits, and what it looks at beside them, as each survey sees it."""
+    chosen = json.loads(select_sections(SETTINGS, *FITS, *ASKED, *entry.settings))
+    if "network.usability" in entry.settings:
+        for survey, settings in BY_SURVEY.items():
+            chosen.setdefault(survey, {})["network"] = {"usability": settings.network.usability.model_dump(mode="json")}
+    return json.dumps(chosen, sort_keys=True)
+
+
 def of_figure(key):
-    """Input or params function: what a figure draws ("relations", "trends", "choices"), or what is said of it ("caption", "title", "number")."""
+    """Input or params function: what a figure draws ("relations", "trends", "choices", "labels"), the "settings" it looks at, or what is said of it ("caption", "title", "number")."""
 
     def look_up(wildcards):
         entry = find_figure(wildcards.figure, SETTINGS)
@@ -152,6 +165,11 @@ def of_figure(key):
             return [f"{RESULTS}/relation/{name}.json" for name in figure_relations(entry, SETTINGS)]
         if key in ("trends", "choices"):
             return [f"{RESULTS}/relation/{key}.json"] if key in entry.records else []
+        if key == "labels":
+            named = {settings.network.usability.labels for settings in BY_SURVEY.values()} if "network.usability" in entry.settings else ()
+            return sorted(path for path in named if path)
+        if key == "settings":
+            return figure_settings(entry)
         return getattr(entry, key)
 
     return look_up
@@ -246,4 +264,7 @@ def simulated_name(survey):
     return hashlib.sha256(simulated_settings(survey).encode()).hexdigest()[:12]
 
 
+JUDGES = sorted({
+    f"{SIMULATED}-{simulated_name(survey)}/{chosen.architecture}" for survey in SETTINGS.surveys if (chosen := BY_SURVEY[survey].network.circularity).galaxies
+})  # folders of the run's own networks of circularity; those of usability are beside a survey's network
 SIMULATED_OF = {simulated_name(survey): survey for survey in SETTINGS.surveys}

@@ -6,6 +6,7 @@ rule plot_figure:
         relations=of_figure("relations"),
         trends=of_figure("trends"),
         choices=of_figure("choices"),
+        labels=of_figure("labels"),
     output:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png", caption="../workflow/report/figure.rst", category="Figures",
@@ -16,7 +17,7 @@ rule plot_figure:
     log:
         f"{RESULTS}/logs/report/figure-{{figure}}.log",
     params:
-        settings=select_sections(SETTINGS, *FITS, *ASKED),
+        settings=of_figure("settings"),
         source=source_digest("figures"),
         caption=of_figure("caption"),
         stem=subpath(output.png, strip_suffix=".png"),
@@ -58,7 +59,7 @@ rule build_report:
     params:
         settings=SETTINGS.model_dump_json(),
         source=source_digest("report"),
-        networks=[*NETWORKS, *SYNTHETIC_NETWORKS],
+        networks=[*NETWORKS, *SYNTHETIC_NETWORKS, *JUDGES],
         benchmarks=f"{RESULTS}/benchmarks",
         closure=lambda wildcards, input: ["--closure", input.closure] if input.closure else [],
         folder=subpath(output.page, parent=True),

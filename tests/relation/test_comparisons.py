@@ -137,6 +137,19 @@ def test_choices_are_each_different_from_the_baseline_and_named_once(merged):
     assert {"velocity=v_22", "drift=evans", "method=mnr", "reconstruction=off", "inclination_min=45", "sersic_n_max=2.5"} <= set(keys)
 
 
+def test_cuts_on_the_velocity_field_are_tried_apart_and_together(merged):
+    sample, settings, _ = merged
+    sample = sample.assign(usable_prob=np.resize([0.9, 0.2, np.nan, 0.8], 200), kappa=np.resize([0.7, 0.8, 0.9, 0.1], 200))
+    before, kept = undecided(sample, settings), {}
+    for choice in list_choices(settings.relation, "v_max", "lts"):
+        if "usable_prob_min" in choice.key or "kappa_min" in choice.key:
+            kept[choice.key] = int(select_again(before, settings.relation.model_copy(update=dict(choice.changes)))["used"].sum())
+    assert kept == {"usable_prob_min=0.5": 150, "kappa_min=0.5": 150, "usable_prob_min=0.5, kappa_min=0.5": 100}
+    on = settings.relation.model_copy(update={"usable_prob_min": 0.5, "kappa_min": 0.5})
+    keys = [choice.key for choice in list_choices(on, "v_max", "lts")]
+    assert {"usable_prob_min=off", "kappa_min=off"} <= set(keys) and not any("min=0.5" in key for key in keys)
+
+
 def test_photometric_axis_is_moved_to_where_it_takes_galaxies(merged):
     sample, settings, _ = merged
     sample = sample.assign(inclination_kind="photometric", pa_phot_deg=sample["pa_deg"] + np.resize([3.0, 12.0, -20.0, 50.0], 200))

@@ -15,7 +15,7 @@ from tullyflow.relation.closure import check_closure
 from tullyflow.relation.record import write_record
 from tullyflow.relation.tully_fisher import fit_relation
 from tullyflow.settings import Settings, parse_settings
-from tullyflow.tables import SAMPLE, STAMP_HDUS, TRUTH, write_table
+from tullyflow.tables import SAMPLE, STAMP_HDUS, TRUTH, read_table, write_table
 
 HOSTILE = "</script><script>alert('NGC & \"1\"')</script>"  # of a galaxy in the relation
 HOSTILE_OUT = '"><img src=x onerror=alert(1)>'  # of one that is not
@@ -219,6 +219,21 @@ def network(tmp_path) -> Path:
     folder.mkdir()
     write_card(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def judged_sample(finished_run) -> pd.DataFrame:
+    """The finished run's sample with its velocity fields judged; about the two hostile names the tests contradict each other most."""
+    sample, rng = read_table(finished_run.sample, SAMPLE), np.random.default_rng(31)
+    n, there = len(sample), sample["n_spaxels"] > 0
+    sample["usable_prob"], sample["usable_stellar_prob"] = rng.uniform(0.6, 0.9, n), rng.uniform(0.6, 0.9, n)
+    sample["kappa"], sample["kappa_err"], sample["reconstruction_threshold"] = rng.uniform(0.6, 0.9, n), 0.1, 4.0
+    sample["reconstruction"] = rng.uniform(0.5, 3.0, n)
+    sample.loc[:5, "reconstruction"] = rng.uniform(5.0, 6.0, 6)
+    hostile = sample["galaxy"].isin((HOSTILE, HOSTILE_OUT))
+    sample.loc[hostile, ["usable_prob", "kappa", "kappa_err", "reconstruction"]] = 0.99, 0.02, 0.05, 0.1
+    sample.loc[~there, ["usable_prob", "usable_stellar_prob", "kappa", "kappa_err", "reconstruction"]] = np.nan
+    return sample
 
 
 @pytest.fixture(scope="session")

@@ -168,6 +168,30 @@ def test_the_relation_is_drawn_and_its_points_are_galaxies(visit, sample):
     assert "4 galaxies are left" in page.locator(".fit").inner_text()
 
 
+def test_the_gallery_sorts_by_how_circular_and_a_contested_galaxy_opens(chromium, finished_run, judged_sample, tmp_path):
+    write_table(tmp_path / "sample.parquet", judged_sample, SAMPLE)
+    settings = finished_run.settings.model_copy(update={"report": finished_run.settings.report.model_copy(update={"pages": "none"})})
+    visit = Visit(chromium, _build(finished_run, tmp_path / "report", tmp_path / "sample.parquet", settings=settings).as_uri(), DESKTOP)
+    page = visit.page
+    head = page.locator(".head .cell", has_text="κ")
+    head.get_by_role("button").click()
+    shown = judged_sample.assign(shown=judged_sample["kappa"].round(2)).sort_values("shown", ascending=False, kind="stable")
+    assert visit.names()[:6] == shown["galaxy"].head(6).tolist()
+    first = page.locator(".row").first
+    assert f"{shown['kappa'].iloc[0]:.2f} ± 0.10" in first.inner_text().replace("\n", " ")
+    page.locator("[name=sort]").select_option("usable_prob")
+    by_use = judged_sample.assign(shown=judged_sample["usable_prob"].round(2)).sort_values("shown", ascending=False, kind="stable")
+    assert visit.names()[:2] == by_use["galaxy"].head(2).tolist()
+    contested = page.locator(".contested button")
+    assert set(contested.all_inner_texts()[:2]) == {HOSTILE, HOSTILE_OUT} and page.locator(".contested .thumb").first.is_visible()
+    wanted = contested.first.inner_text()
+    contested.first.click()
+    panel = page.get_by_role("dialog")
+    assert panel.get_by_role("heading").inner_text() == wanted and "0.99" in panel.inner_text()
+    assert visit.complaints == []
+    page.close()
+
+
 def test_every_control_has_a_name(visit):
     nameless = """() => [...document.querySelectorAll('a, button, input, select, canvas[tabindex], [role=grid], img')]
         .filter(e => !(e.labels?.length || e.getAttribute('aria-label') || e.textContent.trim() || e.alt || e.querySelector('img')?.alt))

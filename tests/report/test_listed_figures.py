@@ -43,6 +43,8 @@ WORDS = {  # what a reader must find in each figure of a complete sample
     "threshold": ("reduced χ²", "over V", "as in this run", "galaxies"),
     "literature": ("Reyes+2011", "like with like", "asymptotic velocity", "slope", "intercept"),
     "cut_flow": ("MaNGA: ", "in this order", "by this cut alone"),
+    "judgement": ("circularity κ", "All galaxies", "misfit below half its limit", "Taken out by exactly", "circularity alone", "alike"),
+    "misalignment": ("By star formation", "star-forming", "% beyond 30", "usable or not", "share of the galaxies"),
 }
 
 
@@ -60,6 +62,10 @@ def full(finished_run) -> pd.DataFrame:
     sample["log_ml"] = 0.2 + 0.1 * (mass - 10) + rng.normal(0, 0.05, n)
     sample["log_sfr"] = 0.7 * (mass - 10) + rng.normal(0, 0.3, n)
     sample["log_ssfr"] = sample["log_sfr"] - mass
+    sample["usable_prob"], sample["usable_stellar_prob"], sample["delta_pa_deg"] = (rng.uniform(low, 1, n) for low in (0, 0.4, 0))
+    sample["delta_pa_deg"] *= 90
+    sample["kappa"], sample["kappa_err"] = (0.6 * sample["usable_prob"] + rng.uniform(0, 0.4, n)), 0.1
+    sample["reconstruction"], sample["reconstruction_threshold"] = 10 ** rng.normal(0.3, 0.4, n), 4.0
     sample["r_turn_arcsec"] = sample["r_e_arcsec"] * 10 ** (-0.4 - 0.3 * (mass - 10) + rng.normal(0, 0.1, n))
     return sample
 
@@ -76,7 +82,8 @@ def drawn(full, fits):
 
 
 def _texts(figure) -> str:
-    words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    legends = [legend for part in (figure, *figure.subfigs) for legend in part.legends]
+    words = [text.get_text() for legend in legends for text in legend.get_texts()]
     words += [figure.get_suptitle(), *(legend.get_title().get_text() for legend in figure.legends)]
     for axes in figure.axes:
         words += [axes.get_xlabel(), axes.get_ylabel(), axes.get_title(loc="left"), *(text.get_text() for text in axes.texts)]
@@ -125,6 +132,8 @@ def test_figures_are_drawn_of_hardly_anything(full, fits):
         "threshold": ("not refitted", "not refitted", "not refitted", None), "literature": (None, "No fit of this run", None, None),
         "cut_flow": (None, None, None, "The sample has no galaxy"),
         "properties": ("has a star formation rate", None, "No galaxy", "No galaxy"),
+        "judgement": (None, None, None, "No velocity field of this run was judged"),
+        "misalignment": ("Gas and stars", None, None, "kinematic axis of both"),
     }  # fmt: skip
     for k, (sample, given) in enumerate(((partial, fits), (few, failed), (nobody, fits), (nothing, []))):
         for name in NAMES:

@@ -80,8 +80,8 @@ def sample(finished_run):
 
 
 def test_the_page_has_every_section_and_a_link_to_each(outline):
-    wanted = ["relation", "fits", "literature", "groups", "choices", "trends", "closure", "flags", "gallery", "figures", "new", "bounds"]
-    wanted += ["training", "checks", "cost", "provenance", "cite"]
+    wanted = ["relation", "fits", "literature", "groups", "choices", "trends", "closure", "flags", "judgement", "gallery", "figures", "new"]
+    wanted += ["bounds", "training", "checks", "cost", "provenance", "cite"]
     assert [i for i in outline.ids if i in wanted] == wanted
     assert {f"#{name}" for name in wanted} <= set(outline.links)
     assert len(set(outline.ids)) == len(outline.ids)
@@ -160,6 +160,7 @@ def test_missing_pieces_are_said_in_a_sentence(finished_run, tmp_path):
     for sentence in (
         "No relation was fitted", "no reverse relation could be fitted", "There is no fit to list", "nothing to compare",
         "No training history", "No benchmarks were given", "switched off", "No figures were given", "No trends were measured",
+        "No velocity field of this run was judged",
     ):  # fmt: skip
         assert sentence in words, sentence
     assert "MOCK." not in words and "closure" not in outline.ids

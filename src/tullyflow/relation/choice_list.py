@@ -28,7 +28,10 @@ _MOVED = {  # cut: its values, the first of which is no cut at all; the words of
     "delta_pa_phot_max": ((None, 30.0, 15.0, 10.0), "any photometric axis", "photometric axis within {:g} deg of the kinematic"),
     "log_v_err_max": ((np.inf, 0.1, 0.05), "any error of log V", "error of log V at most {:g} dex"),
     "log_mstar_min": ((-np.inf, 9.0), "any mass", "log M* at least {:g}"),
+    "usable_prob_min": ((None, 0.5), "any field, usable or not", "fields an eye would use, with probability {:g} or more"),
+    "kappa_min": ((None, 0.5), "any circularity", "circularity at least {:g}"),
 }
+_BOTH = {"usable_prob_min": 0.5, "kappa_min": 0.5}
 _WARNINGS = {
     GALAXY.AT_BOUND_R_TURN: "without turnover radii at the end of their range",
     GALAXY.UNRESOLVED_TURNOVER: "without unresolved turnover radii",
@@ -97,6 +100,9 @@ def list_choices(relation: Relation, velocity: str, method: str, name: str = "re
                 changes = {"reconstruction": statistic, "reconstruction_sigma": sigma}
                 rows.append(Choice("reconstruction", f"reconstruction={statistic}, {sigma:g} sigma", words, changes))
     rows += _cuts(relation)
+    if any(getattr(relation, key) != value for key, value in _BOTH.items()):
+        key = ", ".join(f"{key}={value:g}" for key, value in _BOTH.items())
+        rows.append(Choice("cuts", key, "fields an eye would use, of circularity at least 0.5", _BOTH))
     other = {"keep": "leave_out", "leave_out": "keep"}[relation.delta_pa_unknown]
     words = "galaxies whose stars have no axis " + {"keep": "kept", "leave_out": "left out"}[other]
     rows.append(Choice("cuts", f"delta_pa_unknown={other}", words, {"delta_pa_unknown": other}))

@@ -53,6 +53,8 @@ LIMITS: tuple[Limit, ...] = (  # in the order a galaxy walks
     Limit(GALAXY.UNRESOLVED_TURNOVER, "r_turn_arcsec", "below", against="psf_fwhm_arcsec", factor=UNRESOLVED_BEAMS),
     Limit(GALAXY.EXTRAPOLATED, "r_turn_arcsec", "above", against="r_max_arcsec", factor=1 / EXTRAPOLATION_FACTOR),
     Limit(GALAXY.POOR_RECONSTRUCTION, "reconstruction", "above", "relation.reconstruction_sigma", against="reconstruction_threshold"),
+    Limit(GALAXY.NOT_USABLE, "usable_prob", "below", "relation.usable_prob_min"),
+    Limit(GALAXY.NOT_CIRCULAR, "kappa", "below", "relation.kappa_min"),
     Limit(GALAXY.UNCERTAIN_VELOCITY, "log_v_max_err", "above", "relation.log_v_err_max"),
     Limit(GALAXY.SURVEY_LEFT_OUT, "", "true", "relation.surveys"),
     Limit(GALAXY.DUPLICATE, "", "true"),

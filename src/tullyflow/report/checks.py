@@ -20,6 +20,7 @@ _NAMES = {
     "v_abs_max_kms": "largest |velocity|", "log_mstar": "log M*", "abs_mag_r": "M_r", "sersic_n": "Sersic index",
     "delta_pa_deg": "angle between the axes of gas and stars", "inclination_used_deg": "inclination",
     "r_turn_arcsec": "turnover radius", "reconstruction": "reconstruction", "log_v_max_err": "error of log V_max",
+    "usable_prob": "probability that an eye would use the field", "kappa": "circularity",
     "psf_fwhm_arcsec": "FWHM of the beam", "r_max_arcsec": "radius of the outermost data",
 }  # fmt: skip
 _MISSING = object()  # no settings, or none of this name
@@ -144,9 +145,15 @@ def _photometric_axis(row: Mapping, failed: bool) -> tuple[str, bool]:
     return f"photometric and kinematic axis {value_words('pa_deg', apart)} apart{note}", bool(used and np.isfinite(apart))
 
 
+def _circularity(row: Mapping, failed: bool) -> tuple[str, bool]:
+    kappa, unlike = _number(row, "kappa"), bool(int(row["flags"]) & GALAXY.UNLIKE_SIMULATED)
+    note = ", of a field unlike all it was learned on" if unlike and np.isfinite(kappa) else ""
+    return f"circularity {value_words('kappa', kappa)}{note}", bool(np.isfinite(kappa)) and not unlike
+
+
 _SPECIAL: dict[str, Callable[[Mapping, bool], tuple[str, bool]]] = {  # cuts on more than one number
     "DUPLICATE": _duplicate, "SURVEY_LEFT_OUT": _survey, "OUTSIDE_TRAINING": _training, "QUALITY_BAD": _quality,
-    "ALIGNMENT_UNKNOWN": _stellar_axis, "PHOTOMETRY_OFF_AXIS": _photometric_axis,
+    "ALIGNMENT_UNKNOWN": _stellar_axis, "PHOTOMETRY_OFF_AXIS": _photometric_axis, "NOT_CIRCULAR": _circularity,
 }  # fmt: skip
 _OFF = {"ALIGNMENT_UNKNOWN": "keep"}  # the value that switches a cut off, where it is not null
 _SIDES = {"below": "at least", "above": "at most"}

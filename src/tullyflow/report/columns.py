@@ -31,9 +31,12 @@ _SYMBOLS = {"v_max": "V_max", "v_22": "V_2.2", "v_re": "V_Re", "v_80": "V_80", "
 _COLUMNS = (
     ("inclination_used_deg", "i", "°", 0, "inclination the velocities use", "inclination_used_err_deg"),
     ("log_mstar", "log M★", "", 2, "log10 of the stellar mass (M☉)", "log_mstar_err"),
+    ("usable_prob", "usable", "", 2, "probability that an eye would use the velocity field", None),
+    ("kappa", "κ", "", 2, "circularity: share of the kinetic energy in ordered rotation", "kappa_err"),
+    ("reconstruction", "misfit", "", 2, "the statistic of the reconstruction cut", None),
     ("abs_mag_r", "M_r", "mag", 2, "absolute r magnitude", None),
     ("r_e_arcsec", "R_e", "″", 1, "half-light radius", None),
-    ("reconstruction", "misfit", "", 2, "the statistic of the reconstruction cut", None),
+    ("usable_stellar_prob", "usable, stars", "", 2, "probability that an eye would use the velocity field of the stars", None),
     ("reconstruction_velocity_kms", "residual", "km/s", 1, "root mean square residual velocity", None),
     ("pa_deg", "PA", "°", 0, "kinematic position angle, North through East to the receding side", "pa_err_deg"),
     ("r_turn_arcsec", "r_turn", "″", 2, "turnover radius", "r_turn_arcsec_err"),

@@ -91,7 +91,11 @@
     const name = make('div');
     name.append(link, make('span', 'kind', G.kind(k).label));
     add('name', name);
-    for (const column of shown) add('number', G.words(column, k, false), column.label);
+    for (const column of shown) {
+      const [value, error] = G.words(column, k, false).split(' ± '), number = make('span', '', value);
+      if (error) number.append(make('small', '', ` ± ${error}`));
+      add('number', number, column.label);
+    }
     const flags = G.flagsOf(k), out = flags.filter(flag => flag.excludes);
     const more = flags.length - (out.length ? 1 : 0);
     const text = out.length ? out[0].sentence : G.used(k) ? 'in the relation' : 'not in the relation';

@@ -23,6 +23,9 @@ from tullyflow.report.columns import galaxy_columns, script_json
 from tullyflow.report.comparisons import choice_listing, group_listing, trend_listings
 from tullyflow.report.figures.closure import plot_closure
 from tullyflow.report.figures.listing import RELATION_WORDS
+from tullyflow.report.judgement import judgement_table, strongest
+from tullyflow.report.judgement_block import judgement_block
+from tullyflow.report.judges import is_judge, judge_sentences
 from tullyflow.report.pictures import check_pictures, coverage_pictures, listed_pictures, picture, training_pictures
 from tullyflow.report.relation_data import advice, fit_name, relation_data
 from tullyflow.report.releases import news_listing, news_sentences, published_listing, training_releases
@@ -60,9 +63,9 @@ _CITATIONS = (
 )
 _SECTIONS = (
     ("relation", "The relation"), ("fits", "All fits"), ("literature", "Literature"), ("groups", "By group"), ("choices", "Choices"),
-    ("trends", "Trends"), ("closure", "Put in, found"), ("flags", "Who is out"), ("gallery", "Gallery"), ("figures", "Figures"),
-    ("new", "What is new"), ("bounds", "Bounds"), ("training", "Training"), ("checks", "Inclination, drift"), ("cost", "Time, memory"),
-    ("provenance", "Provenance"), ("cite", "How to cite"),
+    ("trends", "Trends"), ("closure", "Put in, found"), ("flags", "Who is out"), ("judgement", "Is it a disc?"), ("gallery", "Gallery"),
+    ("figures", "Figures"), ("new", "What is new"), ("bounds", "Bounds"), ("training", "Training"), ("checks", "Inclination, drift"),
+    ("cost", "Time, memory"), ("provenance", "Provenance"), ("cite", "How to cite"),
 )  # fmt: skip
 _SCRIPTS = ("data.js", "panel.js", "gallery.js", "scatter.js", "pick.js")
 
@@ -154,11 +157,14 @@ def build_report(
     if closure is not None and len(closure.galaxies):
         caption = "Each point is a mock galaxy; the line is perfect recovery."
         closure_picture = picture(plot_closure(closure.galaxies), own / "closure", closure.galaxies, "Put in against found", caption)
-    sheets, has_page = _galaxies(sample, fits, maps_paths, models_paths, settings, out_dir)
+    judged = judgement_table(sample, settings)
+    sheets, has_page = _galaxies(sample, strongest(judged).index, fits, maps_paths, models_paths, settings, out_dir)
     group_table, group_notes = group_listing(groups, best.get("reverse") or next(iter(best.values()), None))
     (choice_table, choice_notes), (trend_tables, trend_notes) = choice_listing(choices), trend_listings(trends)
     shown = listed_pictures(figures, settings, out_dir)
     of_fits = {f"{fit['relation']}-{fit['velocity']}-{fit['method']}" for fit in fits if {"relation", "velocity", "method"} <= set(fit)}
+    judges = judge_sentences(network_dirs, settings) if len(judged) else []
+    network_dirs = [folder for folder in network_dirs if not is_judge(folder)]
     mock, trained = settings.mock is not None, training_releases(network_dirs) if settings.network.adapt else {}
     inputs = [Path(path) for path in (sample_path, *relation_paths, *records) if path]
     provenance = _provenance(settings, inputs, made.isoformat(timespec="seconds"))
@@ -198,7 +204,9 @@ def build_report(
             "news_sentences": news_sentences(sample, trained),
             "flow": flow_listing(sample),
             "warnings": warning_listing(sample),
+            "judgement": judgement_block(sample, judged, sheets, has_page, settings),
             "bounds": bound_listing(at_bounds(sample)),
+            "judges": judges,
             "training": training_pictures(network_dirs, own),
             "calibration": calibration_listing(network_dirs),
             "fit_calibration": fit_calibration_listing(network_dirs),
@@ -229,13 +237,16 @@ def build_report(
 
 
 def _galaxies(
-    sample: pd.DataFrame, fits: Sequence[Mapping], maps_paths: Sequence[str | Path], models_paths: Sequence[str | Path],
-    settings: "Settings", out_dir: Path,
+    sample: pd.DataFrame, contested: pd.Index, fits: Sequence[Mapping], maps_paths: Sequence[str | Path],
+    models_paths: Sequence[str | Path], settings: "Settings", out_dir: Path,
 ) -> tuple[Sheets, np.ndarray]:  # fmt: skip
-    """Write the thumbnails and the pages of the galaxies the settings ask for; where the thumbnails are, and who has a page."""
+    """Write the thumbnails and pages the settings ask for, with those of the galaxies the tests contradict each other on (index labels).
+
+    Returns where the thumbnails are, and who has a page.
+    """
     (out_dir / "galaxies").mkdir(exist_ok=True)
     sheets = write_sheets(sample, maps_paths if settings.report.gallery else [], models_paths, out_dir / "gallery")
     remove_pages(out_dir)
-    wanted = {"none": sample.head(0), "used": sample[sample["used"]], "all": sample}[settings.report.pages]
+    wanted = {"none": sample.head(0), "used": sample[sample["used"] | sample.index.isin(contested)], "all": sample}[settings.report.pages]
     written = write_pages(wanted, fits, settings, maps_paths, models_paths, out_dir)
     return sheets, sample.index.isin(written)

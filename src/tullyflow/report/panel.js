@@ -46,3 +46,4 @@ const Panel = (() => {
 
   return { show };
 })();
+for (const button of document.querySelectorAll('[data-galaxy]')) button.addEventListener('click', () => Panel.show(Number(button.dataset.galaxy)));

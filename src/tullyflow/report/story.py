@@ -11,6 +11,7 @@ from tullyflow.flags import GALAXY
 from tullyflow.relation.drift import corrected_velocities, drift_factor, drift_radii
 from tullyflow.report.checks import check_galaxy, remedies, setting_of, value_words
 from tullyflow.report.disc_words import disc_kind, disc_sentences
+from tullyflow.report.judged_words import judged_sentences
 from tullyflow.report.words import number, plus_minus
 from tullyflow.tables import PARAMETERS, TARGETS, VELOCITIES
 
@@ -64,6 +65,7 @@ def story(
         _identity(row),
         _files(manifest),
         _maps(row),
+        Section("Is it a disc?", tuple(judged_sentences(row))),
         _disc(row),
         _velocities(row),
         Section("Asymmetric drift", tuple(_drift(row, settings))),

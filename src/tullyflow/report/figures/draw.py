@@ -15,13 +15,16 @@ from tullyflow.relation.record import read_record
 from tullyflow.report.figures.colours import colour_points, plot_colours
 from tullyflow.report.figures.comparison import plot_comparison
 from tullyflow.report.figures.cut_flow import plot_cut_flow
+from tullyflow.report.figures.judgement import plot_judgement
 from tullyflow.report.figures.listing import Entry, find_figure
 from tullyflow.report.figures.literature import offset_table, plot_offsets
+from tullyflow.report.figures.misalignment import misalignment_table, plot_misalignment
 from tullyflow.report.figures.properties import plot_properties, property_table
 from tullyflow.report.figures.relation import plot_relation, relation_points
 from tullyflow.report.figures.style import SavedFigure, save_figure
 from tullyflow.report.figures.threshold import plot_threshold, threshold_table
 from tullyflow.report.figures.trend import plot_trends, trend_table, trends_of
+from tullyflow.report.judgement import judgement_table
 from tullyflow.tables import SAMPLE, read_table
 
 if TYPE_CHECKING:
@@ -98,6 +101,16 @@ def _cut_flow(given: _Inputs) -> Drawn:
     return plot_cut_flow(flow), flow
 
 
+def _judgement(given: _Inputs) -> Drawn:
+    table = judgement_table(given.sample, given.settings)
+    return plot_judgement(table, given.settings), table
+
+
+def _misalignment(given: _Inputs) -> Drawn:
+    table = misalignment_table(given.sample, given.settings)
+    return plot_misalignment(table), table
+
+
 def _relation(given: _Inputs) -> Drawn:
     fit = given.fit(given.entry.name.partition("-")[0])
     return plot_relation(given.sample, fit, given.settings, _published(fit["relation"])), relation_points(given.sample, fit, given.settings)
@@ -107,6 +120,7 @@ _DRAWERS: dict[str, Callable[[_Inputs], Drawn]] = {
     "properties": _properties, "reverse": _comparison, "forward": _comparison, "r_band": _comparison,
     "age": _trends, "mass_to_light": _trends, "turnover": _trends, "magnitude_residual": _trends, "mass_residual": _trends,
     "extent": _trends, "colours": _colours, "threshold": _threshold, "literature": _literature, "cut_flow": _cut_flow,
+    "judgement": _judgement, "misalignment": _misalignment,
 }  # fmt: skip
 
 

@@ -37,7 +37,8 @@ class Entry:
     """A figure: ``name`` of its files, ``number`` in the thesis (or ""), ``title``, and a ``caption`` that says what a good one looks like.
 
     ``relations`` are the fits it draws: names of relations (with the first velocity and method of the settings), a single
-    ``relation-velocity-method``, or "all". ``records`` are the further files of results/{run}/relation it reads.
+    ``relation-velocity-method``, or "all". ``records`` are the further files of results/{run}/relation it reads, ``settings`` the further
+    settings it looks at, beside those of the fits.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Entry:
     caption: str
     relations: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
 
 _TRENDS = ("trends",)
@@ -137,6 +139,23 @@ FIGURES = (
         "cut_flow", "", "What each cut takes",
         "Galaxies every cut takes in its turn (dark) and would take by itself (light). A cut whose light bar is long and dark bar short "
         "hardly matters after those above it.",
+    ),
+    Entry(
+        "judgement", "", "Is it a disc? Four answers",
+        "Circularity against usability, coloured by how the disc model's misfit compares with the run's limit; lines are the cuts, dashed "
+        "where the run makes none. Below, galaxies that exactly these tests would take out, and how far two tests agree. Tests that agree "
+        "find the same discs; galaxies that one alone takes out are worth a look. Where the network was trained on these classes by eye, "
+        "its agreement with the eye is flattered: the figures that are not are in its card.",
+        (), (), ("network.usability", "relation.usable_prob_min", "relation.kappa_min"),
+    ),
+    Entry(
+        "misalignment", "", "Misalignment of gas and stars",
+        "Angle between the kinematic axes of gas and stars in bins of 10°, as shares of each class, of galaxies whose gas and stars an eye "
+        "would both use (probability at least a half); grey, all with both axes. A good sample peaks at 0°, with a lesser peak at 180° "
+        "(counter-rotation); a flat tail is of axes that are not known. Beyond the line at 30° galaxies count as misaligned; "
+        ""
+        "errors are binomial. Duckworth+2020 find 28 ± 3 % of early types, 10 ± 1 % of lenticulars and 5.4 ± 0.6 % of late types.",
+        (), (), ("relation.ssfr_split",),
     ),
 )  # fmt: skip
 _FIXED = {entry.name: entry for entry in FIGURES}
