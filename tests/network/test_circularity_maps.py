@@ -104,6 +104,14 @@ def test_a_footprint_hides_what_is_outside(disc):
         assert least <= np.isfinite(box).mean() <= most, shape
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_field_of_view_without_gas_is_empty_and_not_an_error(disc):
+    ring = replace(disc, positions=disc.positions / np.linalg.norm(disc.positions, axis=1, keepdims=True))
+    assert np.isfinite(_see(ring, reach=0.1, inclination_deg=5.0)).sum() > 50  # never smaller than what most of the gas is in
+    for peak_snr in (math.inf, 10.0):
+        assert np.isnan(_see(ring, off=(5.0, 0.0), peak_snr=peak_snr)).all()
+
+
 def test_bins_hold_one_velocity_and_errors_are_those_asked_for(disc):
     y, x = np.mgrid[:40, :40]
     valid, light = np.hypot(x - 18, y - 20) < 17, 1.0 + x

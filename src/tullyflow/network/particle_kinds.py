@@ -224,11 +224,11 @@ class _Kind:
 
 
 KINDS = {
-    "thin_disc": _Kind(_thin_disc, 0.40, (0.9, 1.0), 0.5),
-    "thick_disc": _Kind(_thick_disc, 0.18, (0.2, 1.0), 0.3),
+    "thin_disc": _Kind(_thin_disc, 0.50, (0.9, 1.0), 0.7),
+    "thick_disc": _Kind(_thick_disc, 0.18, (0.2, 1.0), 0.4),
     "spheroid": _Kind(_spheroid, 0.14, (0.0, 0.5), 0.2),
     "counter_rotating": _Kind(_counter_rotating, 0.02, (0.6, 1.0), 0.3),
-    "warp": _Kind(_warp, 0.10, (0.5, 1.0), 0.3),
+    "warp": _Kind(_warp, 0.10, (0.5, 1.0), 0.5),
     "bar": _Kind(_bar, 0.10, (0.6, 1.0), 0.5),
     "streams": _Kind(_streams, 0.16, (0.0, 0.95)),
     "flow": _Kind(_flow, 0.04, (0.0, 1.0)),

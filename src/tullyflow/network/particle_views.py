@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from tullyflow.conventions import FWHM_PER_SIGMA, STAMP
-from tullyflow.maps.fields import make_field
+from tullyflow.maps.fields import empty_field, make_field
 from tullyflow.network.particles import Particles
 
 __all__ = ["View", "beam_matrix", "draw_view", "observe", "plain"]
 
 _CHANNELS = 48  # at most
+_HELD = 40  # per cent of the particles that are in the field of view at least, face-on: else a ring would be beyond it
 _MARGIN = 1.5  # beams beyond every edge, where the beam finds light
 _SMOOTHED = (0.25, 0.5, 0.25)  # over channels, for the mask
 
@@ -32,10 +33,10 @@ class View:
 
     ``inclination_deg`` of the angular momentum to the line of sight, ``pa_deg`` of the receding side (counter-clockwise from +y, as North
     through East on an image with North up), ``spin_deg`` about the axis; ``pixels`` across the image, which spans ``reach`` times the
-    radius that holds 98 % of the particles; ``beam`` FWHM and ``off`` (2) of the centre as shares of the image; ``v_max_kms`` of
-    the potential; ``channel_kms`` the least channel. ``peak_snr`` (inf: none) is thesis eq. 2.2's; its noise is
-    ``correlated`` over the beam or from pixel to pixel; ``mask_snr`` is where the smoothed cube is masked (without noise: ``faintest`` of
-    the brightest pixel). ``binned`` views have no cube: moments, then ``velocity_err_kms`` of the median pixel, in ``bins`` (0: pixels).
+    radius that holds 98 % of the particles, or that of 40 % if that is more; ``beam`` FWHM and ``off`` (2) of the centre as shares of
+    the image; ``v_max_kms`` of the potential; ``channel_kms`` the least channel. ``peak_snr`` (inf: none) is thesis eq. 2.2's; its noise
+    is ``correlated`` over the beam or from pixel to pixel; ``mask_snr`` is where the smoothed cube is masked (without noise: ``faintest``
+    of the brightest pixel). ``binned`` views have no cube: moments, then ``velocity_err_kms`` of the median pixel, in ``bins`` (0: pixels).
     """
 
     inclination_deg: float
@@ -73,7 +74,7 @@ def draw_view(rng: np.random.Generator) -> View:
         pa_deg=float(rng.uniform(0, 360)),
         spin_deg=float(rng.uniform(0, 360)),
         pixels=int(rng.integers(22, 64)) if binned or rng.random() < 0.2 else STAMP,
-        reach=log_uniform(0.6, 1.3),
+        reach=log_uniform(0.3, 1.2),
         beam=log_uniform(4, 10) / STAMP if binned else log_uniform(2, 8) / STAMP,
         off=tuple(0.03 * rng.standard_normal(2)),
         v_max_kms=log_uniform(30, 350),
@@ -83,7 +84,7 @@ def draw_view(rng: np.random.Generator) -> View:
         mask_snr=float(rng.uniform(3, 4.5)),
         faintest=log_uniform(1e-3, 3e-2),
         binned=binned,
-        velocity_err_kms=log_uniform(3, 30),
+        velocity_err_kms=log_uniform(1, 30),
         bins=int(log_uniform(15, 400)) if rng.random() < 0.6 else 0,
         footprint=str(rng.choice(shapes, p=(0.1, 0.6, 0.2, 0.1) if binned else (0.5, 0.2, 0.15, 0.15))),
         footprint_size=float(rng.uniform(0.6, 1.0)),
@@ -128,7 +129,8 @@ def _kinms_cube(particles: Particles, view: View, margin: int) -> tuple[NDArray[
 
     x, y, velocity = _project(particles, view)
     size = view.pixels + 2 * margin
-    scale = 2 * view.reach * np.percentile(np.linalg.norm(particles.positions, axis=1), 98) / view.pixels
+    inner, outer = np.percentile(np.linalg.norm(particles.positions, axis=1), (_HELD, 98))
+    scale = 2 * max(view.reach * outer, inner) / view.pixels
     middle = np.median(velocity)
     half = 1.1 * np.percentile(np.abs(velocity - middle), 99.5)
     channel = max(view.channel_kms, half / (_CHANNELS / 2 - 3))
@@ -136,7 +138,7 @@ def _kinms_cube(particles: Particles, view: View, margin: int) -> tuple[NDArray[
     at = np.stack([x / scale + view.off[0] * view.pixels, y / scale + view.off[1] * view.pixels, 0 * x], axis=1) - [0.5, 0.5, 0]
     model = KinMS(size, size, channels * channel, 1.0, channel, [1.0, 1.0, 0.0], nSamps=1, cleanOut=True)
     weights = None if np.ptp(particles.masses) == 0 else particles.masses
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         cube = model.model_cube(0, 0, inClouds=at, vLOS_clouds=velocity - middle, flux_clouds=weights, intFlux=1.0)
     cube = np.nan_to_num(cube).astype(np.float32).transpose(1, 0, 2)
     return np.ascontiguousarray(cube), ((np.arange(channels) - channels / 2) * channel).astype(np.float32)
@@ -209,10 +211,15 @@ def _looked_at(view: View, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def observe(particles: Particles, view: View, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return the velocity field (64, 64), km/s less its median, NaN where none (`maps.fields.make_field`), of galaxy seen so."""
+    """Return the velocity field (64, 64), km/s less its median, NaN where none (`maps.fields.make_field`), of a galaxy seen so.
+
+    An image that no particle falls on has none.
+    """
     beam = view.beam * view.pixels
     margin = math.ceil(_MARGIN * beam)
     cube, channels = _kinms_cube(particles, view, margin)
+    if not cube.any():
+        return empty_field()
     matrix = beam_matrix(view.pixels, margin, beam)
     seen = _looked_at(view, rng)
     if math.isfinite(view.peak_snr) and not view.binned:
