@@ -88,6 +88,7 @@ def test_a_page_stands_alone_and_links_to_what_is_there(field, weights, tmp_path
     addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert all(a.startswith(("data:", "#")) or (folder / a).is_file() for a in addresses) and "http" not in page
     assert "<style>" in page and "--paper" in page and "km/s" in page
+    assert "An eye would use this velocity field with probability" in page and re.search("kappa (= |of )[01]\\.\\d\\d", page)
     table = pd.read_csv(folder / "parameters.csv").set_index("parameter")
     row = json.loads((folder / "parameters.json").read_text())
     assert row["v_max_kms"] == pytest.approx(table.loc["v_max_kms", "value"]) and table.loc["v_max_kms", "unit"] == "km/s"
@@ -145,6 +146,7 @@ def test_a_galaxy_that_cannot_be_used_has_a_page_that_says_why(weights, tmp_path
     row = json.loads(capsys.readouterr().out)
     assert flag in row["flags"].split(",")
     page = (tmp_path / "spoilt/index.html").read_text()
+    assert ("no velocity field to judge" in page) == (row["usable_prob"] is None)
     assert row["sentences"].split(". ")[0] in page and (tmp_path / "spoilt/figure.png").stat().st_size > 5000
 
 

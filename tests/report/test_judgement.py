@@ -212,7 +212,7 @@ def test_the_report_lists_whom_the_tests_contradict_with_pages_thumbnails_and_ha
     words = " ".join(unescape(re.sub("<[^>]*>", " ", section)).split())
     assert f"{len(table)} velocity fields were judged. The run cuts on neither" in words
     assert "keep it: usability 0.99, misfit 0.1 (limit 4) take it out: κ 0.02 ± 0.05" in words
-    assert "circularity is the motion ordered rotation? at least 0.5 (no cut in this run) 48 2 2" in words
+    assert "circularity at least 0.5 (no cut in this run) 48 2 2" in words
     data = json.loads(re.search(r'id="galaxy-data">(.*?)</script>', text)[1])
     assert [column["key"] for column in data["columns"][3:6]] == ["usable_prob", "kappa", "reconstruction"]
     assert "Usability, the network that ships with tullyflow." in text

@@ -14,6 +14,7 @@ from tullyflow.report.disc_words import disc_sentences
 from tullyflow.report.figures.axis import plot_axes
 from tullyflow.report.figures.galaxy import plot_galaxy
 from tullyflow.report.figures.style import save_picture
+from tullyflow.report.judged_words import judged_sentences
 from tullyflow.report.sections import Listing
 from tullyflow.report.words import number, plus_minus, render
 from tullyflow.tables import whole_file
@@ -67,6 +68,7 @@ def write_page(found: "FoundGalaxy", parameters: pd.DataFrame, files: "Files") -
             "photometric": found.inferred and found.row["inclination_kind"] == "photometric",
             "calibration": _ORIGIN.get(calibration, calibration),
             "disc": disc_sentences(found.row) if found.inferred else [],
+            "judged": judged_sentences(found.row),
             "origin": found.network["origin"],
             "flags": [(flag.sentence, flag.excludes) for flag in GALAXY.set_in(bits & ~GALAXY.MOCK)],
             "messages": found.row["messages"].strip(),

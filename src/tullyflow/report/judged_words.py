@@ -8,7 +8,7 @@ from tullyflow.flags import GALAXY
 from tullyflow.report.words import number, plus_minus
 from tullyflow.tables import JUDGED
 
-__all__ = ["judged_sentences"]
+__all__ = ["judged_sentences", "probability_words"]
 
 _HALF = 0.5
 
@@ -28,8 +28,8 @@ def _value(row: Mapping, name: str) -> float:
     return float(value) if isinstance(value, int | float | np.number) else float("nan")
 
 
-def _probability(value: float) -> str:
-    """Two digits, and never a certainty."""
+def probability_words(value: float) -> str:
+    """Return a probability in two digits, never as a certainty."""
     return "below 0.01" if value < 0.005 else "above 0.99" if value >= 0.995 else number(value, 2)
 
 
@@ -37,9 +37,9 @@ def _usability(row: Mapping) -> str:
     gas, stars = _value(row, "usable_prob"), _value(row, "usable_stellar_prob")
     if np.isnan(gas):
         said = "Usability: there is no velocity field to judge, or too little of one"
-        return f"{said}; the stars' an eye would use with probability {_probability(stars)}." if np.isfinite(stars) else f"{said}."
-    of_stars = f", that of its stars with {_probability(stars)}" if np.isfinite(stars) else ""
-    return f"An eye would use this velocity field with probability {_probability(gas)}{of_stars}."
+        return f"{said}; the stars' an eye would use with probability {probability_words(stars)}." if np.isfinite(stars) else f"{said}."
+    of_stars = f", that of its stars with {probability_words(stars)}" if np.isfinite(stars) else ""
+    return f"An eye would use this velocity field with probability {probability_words(gas)}{of_stars}."
 
 
 def _circularity(row: Mapping) -> list[str]:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from tullyflow.errors import CatalogueError
 from tullyflow.flags import GALAXY
+from tullyflow.report.judged_words import probability_words
 from tullyflow.report.words import plus_minus
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def strongest(table: pd.DataFrame, number: int = 10) -> pd.DataFrame:
 def disagreement_words(row: pd.Series) -> tuple[str, str]:
     """Return who would keep a galaxy of `judgement_table` and who would take it out, with what each found."""
     found = {
-        "usability": f"usability {row['usable_prob']:.2f}",
+        "usability": f"usability {probability_words(row['usable_prob'])}",
         "circularity": f"κ {plus_minus(row['kappa'], row['kappa_err'], 2)}",
         "reconstruction": f"misfit {row['reconstruction']:.3g} (limit {row['reconstruction_threshold']:.3g})",
         "eye": f"the eye: {_EYE_WORDS.get(row['eye'], '')}",

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Contested", "JudgementBlock", "judgement_block"]
 
-_ASKS = {
-    "usability": "would an eye use the field?", "circularity": "is the motion ordered rotation?",
-    "reconstruction": "does the disc model fit?", "eye": "did an eye class it as of use?",
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Contested:
@@ -85,10 +80,10 @@ def _tests(table: pd.DataFrame, settings: "Settings") -> Listing:
     for test in made:
         shares = ("" if other == test else _percent(cells[test, other].agree) for other in made)
         own = cells[test, test]
-        rows.append((test, _ASKS[test], _limit(test, table, settings), own.both, own.out, alone.get(test, "–"), *shares))
-    columns = ("test", "asks", "keeps", "judged", "takes out", "it alone", *(f"as {test}" for test in made))
+        rows.append((test, _limit(test, table, settings), own.both, own.out, alone.get(test, "–"), *shares))
+    columns = ("test", "keeps", "judged", "takes out", "it alone", *(f"as {test}" for test in made))
     caption = "Tests, whom they would take out, and how often two of them say the same"
-    return Listing(caption, columns, rows, frozenset({1, 2}))
+    return Listing(caption, columns, rows, frozenset({1}))
 
 
 def _percent(share: float) -> str:

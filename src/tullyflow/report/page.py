@@ -56,6 +56,8 @@ _CITATIONS = (
     ("least trimmed squares", "Cappellari et al. 2013, MNRAS 432, 1709; Rousseeuw & Van Driessen 2006"),
     ("marginalised normal regression", "Bartlett & Desmond 2023, arXiv:2309.00948"),
     ("kinematic position angles", "Krajnović et al. 2006, MNRAS 366, 787"),
+    ("usability by eye, misalignment of gas and stars", "Duckworth, Tojeiro & Kraljic 2020, MNRAS 492, 1869"),
+    ("circularity", "Sales et al. 2012, MNRAS 423, 1544; Dawson et al. 2020, MNRAS 491, 2506"),
     ("the workflow", "Snakemake: Mölder et al. 2021, F1000Research 10, 33"),
     ("MaNGA", "Bundy et al. 2015, ApJ 798, 7, and the SDSS acknowledgements of the release used"),
     ("SAMI", "Croom et al. 2021, MNRAS 505, 991"),
