@@ -9,9 +9,11 @@ from torch.nn.functional import affine_grid, grid_sample
 from tullyflow.conventions import STAMP
 from tullyflow.network.fields import Fields
 
-__all__ = ["CHANNELS", "Jitter", "aligned", "dipole", "draw_jitter", "fold_field"]
+__all__ = ["CHANNELS", "FOLDED", "Jitter", "aligned", "dipole", "draw_jitter", "fold_field"]
 
 CHANNELS = 6  # of a folded field
+FOLDED = 24  # its pixels along a side
+_ALIGNED = 2 * FOLDED
 _HALF = STAMP // 2
 _SHARE_MIN = 0.499  # of a pixel that is valid; below one half, so that ties fall alike in every orientation
 _NO_DIPOLE = 1e-4  # of the field's half width
@@ -53,21 +55,24 @@ def dipole(fields: Fields) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def aligned(fields: Fields, jitter: Jitter | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Turn fields about their middle until velocity rises to +x: velocity (field, y, x), validity, and the dipole's strength (field,)."""
+    """Turn fields about their middle until velocity rises to +x: velocity (field, 48, 48), validity, and the dipole's strength (field,).
+
+    A field's beam is wider than the coarser pixels, and the network twice as fast.
+    """
     cosine, sine, strength = dipole(fields)
     if jitter is not None:
         turn, lean = jitter.angle.cos(), jitter.angle.sin()
         cosine, sine = (cosine * turn - sine * lean) * jitter.zoom, (sine * turn + cosine * lean) * jitter.zoom
     shift = torch.zeros(len(fields), 2) if jitter is None else jitter.shift
     turns = torch.stack([cosine, -sine, shift[:, 0], sine, cosine, shift[:, 1]], dim=1).view(-1, 2, 3)
-    grid = affine_grid(turns, [len(fields), 1, STAMP, STAMP], align_corners=False)
+    grid = affine_grid(turns, [len(fields), 1, _ALIGNED, _ALIGNED], align_corners=False)
     velocity, share = grid_sample(torch.stack([fields.velocity, fields.valid.float()], dim=1), grid, align_corners=False).unbind(1)
     valid = share > _SHARE_MIN
     return torch.where(valid, velocity / share.clamp(min=_SHARE_MIN), 0), valid, strength
 
 
 def fold_field(velocity: Tensor, valid: Tensor) -> Tensor:
-    """Lay the four quadrants of aligned fields upon each other: (field, 6, 32, 32), first pixel at the centre.
+    """Lay the four quadrants of aligned fields upon each other: (field, 6, 24, 24), first pixel at the centre.
 
     A disc's velocity is odd in x and even in y, and so are the quadrants taken. Channels: their mean, their rms about it, the share of
     valid quadrants, and the absolute values of what differs between left and right, top and bottom, and both. None changes where the
@@ -75,9 +80,9 @@ def fold_field(velocity: Tensor, valid: Tensor) -> Tensor:
     """
 
     def quadrants(image: Tensor, odd: bool) -> Tensor:
-        right, left = image[:, :, _HALF:], image[:, :, :_HALF].flip(2)
+        right, left = image[:, :, FOLDED:], image[:, :, :FOLDED].flip(2)
         sides = right, -left if odd else left
-        return torch.stack([part for side in sides for part in (side[:, _HALF:], side[:, :_HALF].flip(1))], dim=1)
+        return torch.stack([part for side in sides for part in (side[:, FOLDED:], side[:, :FOLDED].flip(1))], dim=1)
 
     values, there = quadrants(velocity, odd=True), quadrants(valid.float(), odd=False)
     count = there.sum(dim=1)

@@ -32,6 +32,8 @@ _BATCH, _PEAK_RATE, _DECAY = 64, 2e-3, 1e-3
 _PUBLISHED_BATCH, _PUBLISHED_RATE, _PUBLISHED_EPOCH, _PUBLISHED_EPOCHS, _PUBLISHED_HALVED = 32, 1e-3, 6400, 300, 10
 _LOGGED = 10  # lines of a training
 _UNLIKE_QUANTILE = 0.995
+_LOOKED_AT = 20_000  # fields
+_TOLD = 1e-3  # least variance of a component, of the mean one
 _ONE_SIGMA = 0.6827
 
 
@@ -107,8 +109,8 @@ def train_direct(data: LabelledFields, epochs: int, seed: int) -> DirectCircular
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, total_steps=steps + 1, pct_start=0.15)
     losses: list[float] = []
     for step, index in _drawn(train, balance(data.kappa[train]), _BATCH, steps, generator):
-        hidden, _ = model.hidden(data.batch(index), draw_jitter(len(index), generator))
-        loss = cross_entropy(model.logits(hidden), bin_targets(data.kappa[index], KAPPA_BINS))
+        seen = model.see(data.batch(index), draw_jitter(len(index), generator))
+        loss = cross_entropy(model.logits(seen), bin_targets(data.kappa[index], KAPPA_BINS))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -122,15 +124,15 @@ def train_direct(data: LabelledFields, epochs: int, seed: int) -> DirectCircular
 @torch.no_grad()
 def _calibrate(model: DirectCircularity, data: LabelledFields, train: Tensor, held: Tensor) -> None:
     """Set what counts as far from simulated fields, and errors that hold 68 % of the particle sets held out."""
-    known = torch.cat([model.hidden(data.batch(index))[0] for index in train[: 20 * _CHUNK].split(_CHUNK)]).double()
-    usual = known.mean(dim=0)
-    variance, axes = torch.linalg.eigh((known - usual).T @ (known - usual) / len(known))
-    told = variance > 1e-4 * variance.max()
-    whiten = axes * torch.where(told, variance.clamp(min=1e-12).rsqrt(), 0) * math.sqrt(len(variance) / told.sum())
+    known = torch.cat([model.see(data.batch(index)).texture for index in train[:_LOOKED_AT].split(_CHUNK)]).double()
+    usual, scale = known.mean(dim=0), known.std(dim=0).clamp(min=1e-6)
+    variance, axes = torch.linalg.eigh(torch.corrcoef(((known - usual) / scale).T).nan_to_num())
+    told = variance > _TOLD
+    whiten = axes * torch.where(told, variance.clamp(min=_TOLD).rsqrt(), 0) * math.sqrt(len(variance) / told.sum())
     model.usual.copy_(usual)
-    model.whiten.copy_(whiten)
-    hidden = torch.cat([model.hidden(data.batch(index))[0] for index in held.split(_CHUNK)])
-    model.farthest.copy_(model.distance(hidden).quantile(_UNLIKE_QUANTILE))
+    model.whiten.copy_(whiten / scale.unsqueeze(1))
+    distance = torch.cat([model.distance(model.see(data.batch(index))) for index in held.split(_CHUNK)])
+    model.farthest.copy_(distance.quantile(_UNLIKE_QUANTILE))
     measured = [model.measure(data.batch(index)) for index in held.split(_CHUNK)]
     kappa, err, _ = (torch.cat(part) for part in zip(*measured, strict=True))
     knots = len(model.err_found)
