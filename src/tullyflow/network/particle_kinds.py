@@ -24,7 +24,8 @@ from tullyflow.network.particles import (
 
 __all__ = ["KINDS", "Galaxy", "draw_galaxy", "draw_kind"]
 
-_FEWEST, _MANY, _MOST = 100, 3000, 20_000  # particles
+_FEWEST, _MANY, _MOST = 100, 3000, 20_000  # particles: EAGLE's of 2e6 Msun, in gas of 2e8 to 4e10
+_MOST_HOT = 5000  # where they move on their own: gas as hot as it turns has no more clouds, and less mass
 _STEPS, _STREAMS = 100, 120
 _TRIES = 60
 
@@ -220,20 +221,21 @@ class _Kind:
     draw: Callable[[np.random.Generator, Potential, int], Particles]
     share: float  # of the galaxies of a circularity that it reaches
     reaches: tuple[float, float]  # circularities
+    most: int = _MOST  # particles
     smooth: float = 0.0  # share of its galaxies that have many particles
 
 
 KINDS = {
-    "thin_disc": _Kind(_thin_disc, 0.50, (0.9, 1.0), 0.7),
-    "thick_disc": _Kind(_thick_disc, 0.18, (0.2, 1.0), 0.4),
-    "spheroid": _Kind(_spheroid, 0.14, (0.0, 0.5), 0.2),
-    "counter_rotating": _Kind(_counter_rotating, 0.02, (0.6, 1.0), 0.3),
-    "warp": _Kind(_warp, 0.10, (0.5, 1.0), 0.5),
-    "bar": _Kind(_bar, 0.10, (0.6, 1.0), 0.5),
+    "thin_disc": _Kind(_thin_disc, 0.50, (0.9, 1.0), smooth=0.7),
+    "thick_disc": _Kind(_thick_disc, 0.18, (0.2, 1.0), _MOST_HOT, 0.15),
+    "spheroid": _Kind(_spheroid, 0.14, (0.0, 0.5), _MOST_HOT, 0.15),
+    "counter_rotating": _Kind(_counter_rotating, 0.02, (0.6, 1.0), smooth=0.3),
+    "warp": _Kind(_warp, 0.10, (0.5, 1.0), smooth=0.5),
+    "bar": _Kind(_bar, 0.10, (0.6, 1.0), smooth=0.5),
     "streams": _Kind(_streams, 0.16, (0.0, 0.95)),
-    "flow": _Kind(_flow, 0.04, (0.0, 1.0)),
-    "turbulent": _Kind(_turbulent, 0.16, (0.2, 1.0), 0.2),
-    "merger": _Kind(_merger, 0.10, (0.2, 0.85)),
+    "flow": _Kind(_flow, 0.04, (0.0, 1.0), _MOST_HOT),
+    "turbulent": _Kind(_turbulent, 0.16, (0.2, 1.0), smooth=0.3),
+    "merger": _Kind(_merger, 0.10, (0.2, 0.85), _MOST_HOT),
 }
 
 
@@ -250,9 +252,10 @@ def _in_clouds(rng: np.random.Generator, particles: Particles, each: int) -> Par
 
 def draw_kind(rng: np.random.Generator, kind: str) -> Galaxy:
     """Draw a galaxy of a kind, of 100-20,000 particles that may sit in clouds, with its angular momentum along +z."""
-    n = int(_log_uniform(rng, _MANY if rng.random() < KINDS[kind].smooth else _FEWEST, _MOST))
+    chosen = KINDS[kind]
+    n = int(_log_uniform(rng, _MANY, _MOST) if rng.random() < chosen.smooth else _log_uniform(rng, _FEWEST, chosen.most))
     each = int(_log_uniform(rng, 1, min(50, n / 40))) if rng.random() < 0.5 else 1
-    particles = _in_clouds(rng, KINDS[kind].draw(rng, draw_potential(rng), n // each), each)
+    particles = _in_clouds(rng, chosen.draw(rng, draw_potential(rng), n // each), each)
     moving = particles.masses @ particles.velocities / particles.masses.sum()
     found = circularity(particles)
     upright = _to_z(found.axis)
