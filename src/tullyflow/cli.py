@@ -120,7 +120,30 @@ def _infer(args):
     from tullyflow.network.inference import infer
 
     keep_freed_memory()
-    infer(args.maps, args.targets, args.weights, _settings(args, _survey_of(args.targets)), args.out, args.models)
+    settings = _settings(args, _survey_of(args.targets))
+    infer(args.maps, args.targets, args.weights, settings, args.out, args.models, args.usability, args.circularity)
+
+
+def _train_usability(args):
+    from tullyflow.network.allocator import keep_freed_memory
+    from tullyflow.network.usability import train
+
+    keep_freed_memory()
+    train(args.maps, args.labels, _settings(args, args.survey), args.out)
+
+
+def _simulate_fields(args):
+    from tullyflow.network.circularity_maps import simulate
+
+    simulate(_settings(args), args.out, threads=args.threads)
+
+
+def _train_circularity(args):
+    from tullyflow.network.allocator import keep_freed_memory
+    from tullyflow.network.circularity import train
+
+    keep_freed_memory()
+    train(args.fields, _settings(args), args.out)
 
 
 def _threshold(args):
@@ -247,7 +270,15 @@ def _parser() -> argparse.ArgumentParser:
     stage("pretrain", _pretrain, "train a network on synthetic discs", "out", survey=optional["survey"])
     stage("train", _train, "train a survey's network on its own stamps, without labels", "out", survey=optional["survey"],
           maps=_many("stamps to train on (FITS)"), initial=dict(type=Path, help="folder of initial weights"))  # fmt: skip
-    stage("infer", _infer, "infer disc parameters with Monte-Carlo dropout errors", "maps", "targets", "weights", "out", "models")
+    stage("train-usability", _train_usability, "train a network on classes of velocity fields by eye", "out", survey=optional["survey"],
+          maps=_many("stamps with their fields (FITS)"), labels=dict(required=True, type=Path, help="table of classes (CSV)"))  # fmt: skip
+    stage("simulate-fields", _simulate_fields, "make velocity fields of simulated galaxies whose circularity is known", "out", "threads")
+    stage("train-circularity", _train_circularity, "train a network on such fields", "out",
+          fields=dict(required=True, type=Path, help="simulated velocity fields"))  # fmt: skip
+    stage("infer", _infer, "infer disc parameters with errors, and judge the velocity fields",
+          "maps", "targets", "weights", "out", "models",
+          usability=dict(type=Path, help="folder of a network of usability (default: the one that ships)"),
+          circularity=dict(type=Path, help="folder of a network of circularity (default: the one that ships)"))  # fmt: skip
     stage("threshold", _threshold, "freeze the reconstruction cut of a survey", "out", kinematics=_many("kinematics (Parquet)"))
     stage("select", _select, "apply every cut and correction to a shard; nobody is dropped",
           "targets", "maps", "kinematics", "threshold", "out")  # fmt: skip

@@ -19,6 +19,7 @@ _ONE_FILE = ("error", "mask", "mask_hdu", "intensity", "intensity_hdu", "centre"
 def add_tools(commands) -> None:
     """Add the tools to the subcommands of ``tullyflow``. Their log goes to stderr, so that stdout can be read by a program."""
     _add_position_angle(commands)
+    _add_usability(commands)
     _add_moments(commands)
     _add_galaxy(commands)
     _add_fit_line(commands)
@@ -143,18 +144,64 @@ def _position_angle(args) -> None:
 
 
 def _position_angles(args, blank) -> None:
-    unused = [name for name in _ONE_FILE if getattr(args, name)]
-    if unused:
-        raise SettingsError(f"--{unused[0].replace('_', '-')} is for one FILE; with --catalogue the table's columns say it.")
+    _check_columns_say(args)
     if args.out is None:
         raise SettingsError("position-angle: --catalogue needs --out TABLE.csv, the table to write.")
-    from tullyflow.tools.axis_table import Defaults, check_out, find_axes_of_table, write_axes
+    from tullyflow.tools.axis_table import find_axes_of_table, write_axes
+    from tullyflow.tools.table_rows import Defaults, check_out
 
     check_out(args.out)
     _check_file(args.out)
     settings = _settings(args, catalogue=str(args.catalogue), **blank)
-    defaults = Defaults(args.hdu, args.error_hdu, args.stars, args.north_up, args.fit_centre, args.plane)
-    write_axes(args.out, find_axes_of_table(settings, defaults, args.threads))
+    defaults = Defaults(args.hdu, args.error_hdu, args.stars, args.plane)
+    frame = find_axes_of_table(settings, defaults, args.threads, north_up=args.north_up, fit_centre=args.fit_centre)
+    write_axes(args.out, frame)
+
+
+def _check_columns_say(args) -> None:
+    unused = [name for name in _ONE_FILE if getattr(args, name, None)]
+    if unused:
+        raise SettingsError(f"--{unused[0].replace('_', '-')} is for one FILE; with --catalogue the table's columns say it.")
+
+
+def _add_usability(commands) -> None:
+    parser = _tool(commands, "usability", _usability, "would an eye use your velocity maps, and how circular is the motion they show")
+    add = parser.add_argument
+    add("files", nargs="*", type=Path, metavar="FILE.fits", help="velocity maps, one galaxy each; the options hold for all")
+    _add_map_options(parser)
+    add("--catalogue", type=Path, metavar="GALAXIES.csv", help="table of galaxies (columns: config/README.md) instead of FILEs")
+    add("--out", type=Path, metavar="TABLE.csv", help="table to write, one row per galaxy, .csv or .parquet (default: CSV on stdout)")
+    add("--threads", type=int, default=1, metavar="N", help="processes that read a catalogue's maps (default 1)")
+    add("--usability", type=Path, metavar="DIR", help="folder of a network of usability (default: the one that ships)")
+    add("--circularity", type=Path, metavar="DIR", help="folder of a network of circularity (default: the one that ships)")
+
+
+def _usability(args) -> None:
+    if bool(args.files) == (args.catalogue is not None):
+        raise SettingsError("usability: give velocity maps FILE.fits ..., or --catalogue GALAXIES.csv.")
+    from tullyflow.tools.table_rows import Defaults, check_out
+
+    if args.catalogue is not None:
+        _check_columns_say(args)
+    if args.out is not None:
+        check_out(args.out)
+        _check_file(args.out)
+    blank = {"maps": {"blank": args.blank}} if args.blank else {}
+    files = [_map_file(args, path) for path in args.files]
+    from tullyflow.network.judged import load_judges
+    from tullyflow.tables import USABILITY, write_table
+    from tullyflow.tools.usability import judge_files, judge_table
+
+    judges = load_judges(args.usability, args.circularity)
+    if args.catalogue is None:
+        frame = judge_files(files, _settings(args, **blank), judges)
+    else:
+        settings = _settings(args, catalogue=str(args.catalogue), **blank)
+        frame = judge_table(settings, Defaults(args.hdu, args.error_hdu, args.stars, args.plane), judges, args.threads)
+    if args.out is None:
+        print(frame.to_csv(index=False, float_format="%.4f"), end="")
+    else:
+        write_table(args.out, frame, USABILITY)
 
 
 def _add_moments(commands) -> None:

@@ -58,7 +58,9 @@ def test_outliers_and_islands_stay_and_what_the_survey_masks_goes():
     assert valid_in_field(mask).tolist() == [[True, True, True, False, False, True]]
 
 
-def test_a_map_without_a_velocity_has_an_empty_field():
+def test_a_map_with_no_velocity_or_too_few_has_an_empty_field():
     assert np.isnan(make_field(np.full((9, 9), np.nan), np.ones((9, 9), bool))).all()
     assert np.isnan(make_field(np.ones((9, 9)), np.zeros((9, 9), bool))).all()
-    assert np.isfinite(make_field(np.ones((1, 1)), np.ones((1, 1), bool))).any()
+    few = np.arange(9.0).reshape(3, 3)
+    assert np.isnan(make_field(few, np.ones((3, 3), bool))).all()
+    assert np.isfinite(make_field(np.arange(16.0).reshape(4, 4), np.ones((4, 4), bool))).any()

@@ -126,6 +126,28 @@ def test_a_training_setting_trains_again_even_while_maps_are_remade(finished):
     assert both["train_network"] == 2
 
 
+def test_networks_that_judge_are_trained_where_asked_and_nothing_else_is_trained(finished, tmp_path):
+    """Classes of MaNGA by eye, and simulated galaxies: one shard's fields judged by both, in a folder of its own."""
+    folder = shutil.copytree(finished, tmp_path / "judged", symlinks=True)
+    truth = pd.read_parquet(folder / "results/tiny/mock/truth.parquet")
+    manga = truth[truth.survey == "manga"]
+    labels = pd.DataFrame({"galaxy": manga.galaxy, "quality": np.where(manga.hard_case == "", 2, 0), "quality_stellar": 2})
+    labels.to_csv(folder / "labels.csv", index=False)
+    judges = {"usability": {"labels": "labels.csv"}, "circularity": {"galaxies": 30, "views": 2}}
+    jobs = planned(folder, network=judges)
+    assert jobs["train_usability"] == 2 and jobs["simulate_fields"] == jobs["train_circularity"] == 1 and jobs["infer_kinematics"] == 5
+    assert not set(jobs) & {"train_network", "pretrain_network", "build_maps"}
+    name = "results/tiny/kinematics/manga-DR17-000.parquet"
+    before = tables.read_table(folder / name, tables.KINEMATICS)
+    result = snakemake(folder, "--cores", "2", "--configfile", "changed.yaml", "--", name)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+    after = tables.read_table(folder / name, tables.KINEMATICS)
+    for name in ("usable_prob", "kappa"):
+        assert (after[name].notna() == before[name].notna()).all() and before[name].notna().sum() > 3
+        assert not np.allclose(after[name].dropna(), before[name].dropna(), atol=1e-3)
+    pd.testing.assert_series_equal(after["v_max_kms"], before["v_max_kms"])
+
+
 def test_the_galaxies_pages_re_run_the_report_only(finished):
     assert set(planned(finished, report={"pages": "all"})) == {"build_report"}
 
@@ -152,6 +174,7 @@ def test_a_touched_raw_file_re_runs_nothing_and_replaced_content_its_shard(finis
     ("arguments", "words"),
     [
         (["maps={snr_mim: 5}"], "maps.snr_mim: unknown key. Did you mean 'snr_min'?"),
+        (["network={usability: {labels: nowhere.csv}}"], "network.usability.labels: no such file: nowhere.csv"),
         (["mirror=/no/such/folder"], "mirror: no such folder: /no/such/folder"),
         (["catalogue=missing.csv", "surveys=[local]"], "catalogue: no such file: missing.csv"),
     ],

@@ -11,8 +11,9 @@ from tullyflow.conventions import HALF_WIDTH, STAMP
 from tullyflow.flags import BAD_VELOCITY, PIXEL
 from tullyflow.surveys import GalaxyMaps
 
-__all__ = ["empty_field", "make_field", "stellar_valid", "valid_in_field", "velocity_fields"]
+__all__ = ["FEWEST_PIXELS", "empty_field", "make_field", "stellar_valid", "valid_in_field", "velocity_fields"]
 
+FEWEST_PIXELS = 16  # native ones: fewer show no field
 _SHARE_MIN = 0.5  # least valid share of a field pixel's area
 _TELLING = PIXEL.VELOCITY_OUTLIER | PIXEL.ISLAND
 
@@ -44,6 +45,8 @@ def velocity_fields(maps: GalaxyMaps, mask: NDArray) -> tuple[NDArray[np.float32
 def make_field(velocity: NDArray, valid: NDArray) -> NDArray[np.float32]:
     """Resample a velocity map to its field (64, 64): its unit less the median, NaN where there is no velocity.
 
+    With fewer than 16 valid pixels the field is empty.
+
     Parameters
     ----------
     velocity, valid
@@ -57,7 +60,7 @@ def make_field(velocity: NDArray, valid: NDArray) -> NDArray[np.float32]:
     """
     velocity = np.asarray(velocity, dtype=float)
     valid = np.asarray(valid, dtype=bool) & np.isfinite(velocity)
-    if not valid.any():
+    if valid.sum() < FEWEST_PIXELS:
         return empty_field()
     ends = np.array([np.percentile(pixels, (1, 99)) for pixels in np.nonzero(valid)])  # (y, x), (low, high)
     ratio = (np.ptp(ends, axis=1).max() / 2 + 1) / HALF_WIDTH  # native pixels in one of the field

@@ -19,6 +19,7 @@ from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
 from tullyflow.network.batch import Stamps, median_of_valid, resolve_device, seeded_generator, stamps_of_shards
 from tullyflow.network.calibration import Calibration, mean_and_scatter
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
+from tullyflow.network.judged import Judges, load_judges
 from tullyflow.network.memory import galaxies_at_a_time
 from tullyflow.network.model_choice import choose_curves, disturbed, shape_columns, velocity_factors
 from tullyflow.network.reconstruction import reconstruct
@@ -215,11 +216,14 @@ def _flags_of_range(stamps: Stamps, pa_err_deg: np.ndarray, columns: dict[str, n
     return flags | np.where(columns["r_turn_pixels"] < UNRESOLVED_BEAMS * beam, GALAXY.UNRESOLVED_TURNOVER, 0)
 
 
-def infer_shard(shard: Shard, targets: pd.DataFrame, checkpoint: Checkpoint, settings: Settings) -> Inferred:
+def infer_shard(
+    shard: Shard, targets: pd.DataFrame, checkpoint: Checkpoint, settings: Settings, judges: Judges | None = None
+) -> Inferred:
     """Infer every galaxy of a shard; ``targets`` are its rows of ``tables.TARGETS``, in order.
 
-    Galaxies without a usable stamp keep a row of NaN with the flag NOT_INFERRED beside the flags the maps gave them. Where the
-    intensity stamp was made from photometry, the velocities use the photometric inclination and scale length.
+    Galaxies without a usable stamp keep a row of NaN with the flag NOT_INFERRED beside the flags the maps gave them; their velocity
+    fields are judged like all others. Where the intensity stamp was made from photometry, the velocities use the photometric
+    inclination and scale length. ``judges`` None: the networks that ship.
     """
     galaxies = shard.galaxies.reset_index(drop=True)
     stamps, usable = stamps_of_shards([shard], settings.network.velocity_norm, settings.maps.velocity_err_default)
@@ -232,7 +236,10 @@ def infer_shard(shard: Shard, targets: pd.DataFrame, checkpoint: Checkpoint, set
         table.insert(0, name, galaxies[name])
     table["mode"] = np.where(galaxies["galaxy"].isin(checkpoint.trained_on), "combined", "blind")
     flags, messages = galaxies["flags"].to_numpy(np.int64), galaxies["messages"].fillna("").to_numpy(object)
-    flags = flags | np.where(usable, 0, GALAXY.NOT_INFERRED)
+    judged = (load_judges() if judges is None else judges).judge(shard.velocity_field, shard.stellar_velocity_field)
+    for name, values in judged.columns.items():
+        table[name] = values
+    flags = flags | judged.flags | np.where(usable, 0, GALAXY.NOT_INFERRED)
     for k, (name, flag) in enumerate(zip(PARAMETERS, _BOUND_FLAGS, strict=True)):
         photometric = (table["inclination_kind"] == "photometric").to_numpy() & (k < 2)
         flags = flags | np.where(table[f"{name}_at_bound"].eq(True).to_numpy() & ~photometric, flag, 0)
@@ -256,16 +263,20 @@ def infer(
     settings: Settings,
     out_path: str | Path,
     models_path: str | Path,
+    usability_dir: str | Path | None = None,
+    circularity_dir: str | Path | None = None,
 ) -> None:
     """Write ``tables.KINEMATICS`` for every target of a shard, and its model maps and rotation curves as FITS; see `infer_shard`.
 
+    The networks that judge velocity fields are those in ``usability_dir`` and ``circularity_dir``; None: those that ship.
     Raises `ModelError` where weights, maps and targets do not belong together.
     """
     shard, targets = read_shard(maps_path), read_table(targets_path, TARGETS)
     galaxies = shard.galaxies["galaxy"]
     if list(galaxies) != list(targets["galaxy"]):
         raise ModelError(f"{maps_path}: its galaxies are not those of {targets_path}, in order; build the maps of this shard again.")
-    found = infer_shard(shard, targets, load_checkpoint(weights_dir, settings.network, resolve_device(settings.device)), settings)
+    checkpoint = load_checkpoint(weights_dir, settings.network, resolve_device(settings.device))
+    found = infer_shard(shard, targets, checkpoint, settings, load_judges(usability_dir, circularity_dir))
     write_table(out_path, found.table, KINEMATICS)
     _write_models(Path(models_path), galaxies, (found.intensity, found.velocity), found.radius_arcsec, found.curves_kms)
     inferred = found.table[found.table["n_pixels"] > 0]  # 0 pixels: no usable stamp
