@@ -53,10 +53,12 @@ class LatentCircularity(nn.Module):
         self.register_buffer("kappas", torch.linspace(0, 1, _KNOTS))
         self.register_buffer("errs", torch.full((_KNOTS,), 0.3))
         self.register_buffer("farthest", torch.tensor(torch.inf))
+        self.to(memory_format=torch.channels_last)
 
     def encode(self, maps: Tensor) -> tuple[Tensor, tuple[_Pooled, _Pooled]]:
         """Return the latent vectors (field, 3) of maps (field, 1, y, x), and where the maxima were."""
         pooled = []
+        maps = maps.contiguous(memory_format=torch.channels_last)
         for k, layer in enumerate(self.down):
             maps = torch.relu(layer(maps))
             if k % 2:
