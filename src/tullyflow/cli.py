@@ -126,7 +126,7 @@ def _infer(args):
 
 def _train_usability(args):
     from tullyflow.network.allocator import keep_freed_memory
-    from tullyflow.network.usability import train
+    from tullyflow.network.usability_training import train
 
     keep_freed_memory()
     train(args.maps, args.labels, _settings(args, args.survey), args.out)
