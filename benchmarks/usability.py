@@ -1,6 +1,7 @@
 """Usability of velocity fields on plates never seen: the default network beside the published one, and whether either learnt a footprint.
 
     OMP_NUM_THREADS=1 python benchmarks/usability.py learn ../shared      three cross-validations, footprints changed: ``usability.json``
+    OMP_NUM_THREADS=1 python benchmarks/usability.py alone ../shared      one field of each galaxy alone: ``usability_alone.json``
     python benchmarks/usability.py draw                                   ``usability.png`` of it
     OMP_NUM_THREADS=1 python benchmarks/usability.py errors TABLE.csv OUT.png ../shared   the surest errors as a sheet to look at
 
@@ -104,6 +105,16 @@ def learn(shared: Path) -> dict:
     return found
 
 
+def alone(shared: Path) -> dict:
+    """Cross-validated accuracy where a galaxy's other field is not given, of the training without varied footprints."""
+    labelled, _ = read_fields(shared)
+    training, nothing = TRAININGS["footprints as observed"], np.full_like(labelled.gas, np.nan)
+    crossed = cross_validate(labelled, prepare_fields(labelled, training), training)
+    gas, stars = judge(crossed, [labelled.gas, nothing])[:, 0], judge(crossed, [nothing, labelled.stars])[:, 1]
+    by_both, by_one = crossed.probability, np.stack([gas, stars], axis=1)
+    return {"both fields": figures(by_both, labelled.usable), "one field alone": figures(by_one, labelled.usable)}
+
+
 def surest_errors(table: pd.DataFrame, classes: np.ndarray) -> list[tuple[int, int]]:
     """Galaxy and field of the errors that are farthest from one half."""
     probability = table[["prob_gas", "prob_stars"]].to_numpy()
@@ -128,15 +139,16 @@ def looked_at(labelled, classes, table, errors) -> dict:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="what", required=True)
-    commands.add_parser("learn").add_argument("shared", type=Path)
+    for name in ("learn", "alone"):
+        commands.add_parser(name).add_argument("shared", type=Path)
     commands.add_parser("draw")
     errors = commands.add_parser("errors")
     for name in ("table", "out", "shared"):
         errors.add_argument(name, type=Path)
     args = parser.parse_args()
-    if args.what == "learn":
+    if args.what in ("learn", "alone"):
         torch.set_num_threads(1)
-        keep("usability", learn(args.shared))
+        keep(*(("usability", learn(args.shared)) if args.what == "learn" else ("usability_alone", alone(args.shared))))
         return
     from usability_figure import draw, draw_errors
 
