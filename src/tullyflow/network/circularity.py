@@ -29,7 +29,7 @@ __all__ = [
 
 log = logging.getLogger("tullyflow")
 
-_EPOCHS = {"direct": 8, "dawson2020": 60}  # of all fields; of 6,400 (published: 300)
+_EPOCHS = {"direct": 6, "dawson2020": 40}  # of all fields; of 6,400 (published: 300)
 
 
 Architecture = Literal["direct", "dawson2020"]

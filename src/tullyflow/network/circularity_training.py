@@ -153,7 +153,8 @@ def calibrated_errors(err: NDArray, residual: NDArray, knots: int) -> tuple[NDAr
 
 
 def train_latent(data: LabelledFields, epochs: int, seed: int) -> LatentCircularity:
-    """Train the published autoencoder as published: MSE, batches of 32, Adam from 1e-3, halved ten times; an epoch is 6,400 fields.
+    """Train the published autoencoder as published: MSE, batches of 32, Adam from 1e-3, halved ten times; an epoch is 6,400 fields
+    (fewer where there are fewer).
 
     With fewer epochs than the published 300 the learning rate is halved as often, sooner.
     """
@@ -162,7 +163,7 @@ def train_latent(data: LabelledFields, epochs: int, seed: int) -> LatentCircular
     train, held = data.held_out(seed)
     model = LatentCircularity().train()
     optimizer = torch.optim.Adam(model.parameters(), lr=_PUBLISHED_RATE)
-    steps = epochs * _PUBLISHED_EPOCH // _PUBLISHED_BATCH
+    steps = max(1, epochs * min(_PUBLISHED_EPOCH, len(train)) // _PUBLISHED_BATCH)
     losses: list[float] = []
     for step, index in _drawn(train, balance(data.kappa[train]), _PUBLISHED_BATCH, steps, generator):
         optimizer.param_groups[0]["lr"] = _PUBLISHED_RATE * 0.5 ** (step * _PUBLISHED_HALVED // steps)
