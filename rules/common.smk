@@ -47,14 +47,14 @@ def validated(config):
             local.targets({"catalogue": Path(settings.catalogue)}, "user", settings)  # its mistakes are said before anything runs
         if settings.mirror and "://" not in settings.mirror and settings.mock is None and not Path(settings.mirror).is_dir():
             raise TullyflowError(f"{files}: mirror: no such folder: {settings.mirror}")
-        marvin_python(settings, files)
-        figure_names(settings)
-        if workflow.is_main_process and settings.mock is None:
-            check_access(settings)
         by_survey = {survey: settings.for_survey(survey) for survey in settings.surveys}
         for labels in {own.network.usability.labels for own in by_survey.values()} - {None}:
             if not Path(labels).is_file():
                 raise TullyflowError(f"{files}: network.usability.labels: no such file: {labels}")
+        marvin_python(settings, files)
+        figure_names(settings)
+        if workflow.is_main_process and settings.mock is None:
+            check_access(settings)
         return settings, by_survey
     except TullyflowError as err:
         print(f"tullyflow: {err}", file=sys.stderr)
@@ -210,6 +210,7 @@ NETWORKS = [f"{RESULTS}/network/{s}-{getattr(SETTINGS, s).train_release}" for s 
 _INFERENCE = {"samples", "refine", "inclination_prior", "compare_curves", "mismatch_fraction", "usability", "circularity"}
 _ADAPTATION = _INFERENCE | {"initial_weights", "adapt", "epochs", "batch_size", "learning_rate", "decay", "decay_every", "rehearsal", "early_stop", "velocity_error_floor"}
 
+INFERENCE = [f"network.{key}" for key in type(SETTINGS.network).model_fields if key not in ("usability", "circularity")]
 TRAINING = [f"network.{key}" for key in type(SETTINGS.network).model_fields if key not in _INFERENCE]
 
 
@@ -267,4 +268,10 @@ def simulated_name(survey):
 JUDGES = sorted({
     f"{SIMULATED}-{simulated_name(survey)}/{chosen.architecture}" for survey in SETTINGS.surveys if (chosen := BY_SURVEY[survey].network.circularity).galaxies
 })  # folders of the run's own networks of circularity; those of usability are beside a survey's network
+def simulated_memory(survey):
+    """Memory, MB, to make those fields or train on them: some 50 kB each."""
+    circularity = BY_SURVEY[survey].network.circularity
+    return 2000 + circularity.galaxies * circularity.views // 20
+
+
 SIMULATED_OF = {simulated_name(survey): survey for survey in SETTINGS.surveys}

@@ -96,13 +96,12 @@ rule train_usability:
         f"{RESULTS}/benchmarks/train_usability/{{survey}}-{{release}}.tsv"
     params:
         settings=settings_for("network.usability", "seed"),
-        source=source_digest("network"),
+        source=source_digest("judges"),
         folder=subpath(output.weights, parent=True),
     threads: 2
     resources:
         mem_mb=4000,
         runtime=120,
-        gpu=1,
     conda:
         "../envs/tullyflow.yaml"
     shell:
@@ -121,10 +120,10 @@ rule simulate_fields:
         f"{RESULTS}/benchmarks/simulate_fields/{{simulated}}.tsv"
     params:
         settings=lambda wildcards: simulated_settings(SIMULATED_OF[wildcards.simulated]),
-        source=source_digest("network"),
+        source=source_digest("judges"),
     threads: 2
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards: simulated_memory(SIMULATED_OF[wildcards.simulated]),
         runtime=480,
     conda:
         "../envs/tullyflow.yaml"
@@ -146,13 +145,12 @@ rule train_circularity:
         f"{RESULTS}/benchmarks/train_circularity/{{simulated}}-{{architecture}}.tsv"
     params:
         settings=lambda wildcards: json.dumps({"network": {"circularity": {"architecture": wildcards.architecture}}, "seed": SETTINGS.seed}),
-        source=source_digest("network"),
+        source=source_digest("judges"),
         folder=subpath(output.weights, parent=True),
     threads: 2
     resources:
-        mem_mb=6000,
+        mem_mb=lambda wildcards: simulated_memory(SIMULATED_OF[wildcards.simulated]),
         runtime=240,
-        gpu=1,
     conda:
         "../envs/tullyflow.yaml"
     shell:
@@ -177,8 +175,8 @@ rule infer_kinematics:
     benchmark:
         f"{RESULTS}/benchmarks/infer_kinematics/{SHARD}.tsv"
     params:
-        settings=settings_for("network", "maps.velocity_err_default", "seed", "device"),
-        source=source_digest("network"),
+        settings=settings_for(*INFERENCE, "maps.velocity_err_default", "seed", "device"),
+        source=source_digest("infer"),
         weights=network_of,
         judges=lambda wildcards, input: [
             part for name in ("usability", "circularity") if input[name] for part in (f"--{name}", str(Path(input[name]).parent))

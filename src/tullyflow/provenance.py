@@ -20,8 +20,10 @@ _SCOPE = {  # what a stage's results depend on; fetch is left out on purpose: ho
     "marvin": ("surveys/marvin_reader.py",),
     "maps": ("surveys/*.py", "maps/*.py", "conventions.py"),
     "network": ("disc/*.py", "network/*.py", "conventions.py"),
+    "judges": ("network/judges/*.py", "maps/fields.py", "conventions.py"),
+    "infer": ("disc/*.py", "network/*.py", "network/judges/*.py", "network/judges/weights/*.json", "conventions.py"),
     "relation": ("relation/*.py", "conventions.py"),
-    "figures": ("report/figures/*.py", "report/words.py", "conventions.py"),
+    "figures": ("report/figures/*.py", "report/words.py", "report/judgement.py", "conventions.py"),
     "report": ("report/*.py", "report/figures/*.py", "report/*.html", "report/*.css", "report/*.js"),
 }
 _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}

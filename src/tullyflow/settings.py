@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tullyflow.errors import SettingsError
 
@@ -159,15 +159,34 @@ class Stream(_Section):
     gaps: bool = Field(True, description="fields of view, holes and lost pixels")
 
 
+_FEWEST_SIMULATED = 20  # particle sets
+
+
 class Usability(_Section):
     labels: str | None = Field(None, description="CSV of classes by eye (galaxy, quality, quality_stellar: 0 do not use, 1 messy, 2 clean) to train on; null = the weights that ship (MaNGA, Duckworth+2019)")
     architecture: Literal["symmetric", "duckworth2019"] = Field("symmetric", description="network of usability: one that knows a field's symmetries, or the fully connected one of Duckworth+2019")
 
 
+    @model_validator(mode="after")
+    def _labelled(self):
+        if self.labels is None and self.architecture != "symmetric":
+            raise ValueError(f"architecture {self.architecture} wants labels to train on; without, the network that ships is symmetric")
+        return self
+
+
 class Circularity(_Section):
-    galaxies: int = Field(0, ge=0, description="simulated galaxies of particles to train on; 0 = the weights that ship")
+    galaxies: int = Field(0, ge=0, description="simulated galaxies of particles to train on, 20 or more; 0 = the weights that ship")
     views: int = Field(20, ge=1, description="velocity fields of each")
     architecture: Literal["direct", "dawson2020"] = Field("direct", description="network of circularity: kappa with its error, or the autoencoder and folded latent space of Dawson+2020")
+
+
+    @model_validator(mode="after")
+    def _simulated(self):
+        if self.galaxies == 0 and self.architecture != "direct":
+            raise ValueError(f"architecture {self.architecture} wants galaxies to train on; without, the network that ships is direct")
+        if 0 < self.galaxies < _FEWEST_SIMULATED:
+            raise ValueError(f"{self.galaxies} galaxies are too few to train on; {_FEWEST_SIMULATED} or more, or 0 for the weights that ship")
+        return self
 
 
 class Network(_Section):
@@ -227,8 +246,8 @@ class Relation(_Section):
     delta_pa_max: Deg | None = Field(30.0, gt=0, le=180, description="largest angle between the axes of gas and stars, where both are known, deg; null = any")
     delta_pa_unknown: Literal["keep", "leave_out"] = Field("keep", description="galaxies whose stars were mapped but have no kinematic axis")
     delta_pa_phot_max: Deg | None = Field(30.0, gt=0, le=90, description="largest angle between the photometric and the kinematic axis where the inclination is photometric, deg; null = any")
-    usable_prob_min: Share | None = Field(None, description="smallest probability that an eye would use the velocity field; null = any")
-    kappa_min: Share | None = Field(None, description="smallest circularity of the motion; null = any")
+    usable_prob_min: Share | None = Field(0.5, description="smallest probability that an eye would use the velocity field; null = any")
+    kappa_min: Share | None = Field(None, description="smallest circularity of the motion, where the field is like simulated ones; null = any: what it takes out the reconstruction takes out as well")
     reconstruction: Literal["chi2", "mse_over_v", "off"] = Field("chi2", description="what the reconstruction cut is made on (thesis: mse_over_v)")
     reconstruction_from: Literal["median", "mean", "zero"] = Field("median", description="the threshold is so many robust sigma above the median, or standard deviations above the mean or zero (thesis: mean)")
     reconstruction_sigma: float = Field(3.0, gt=0, description="sigmas of the reconstruction cut (thesis: 1)")

@@ -53,6 +53,15 @@ def test_pixels_far_from_the_rest_do_not_shrink_the_galaxy(ragged):
     np.testing.assert_allclose(make_field(wide, there), expected, atol=2)
 
 
+def test_scattered_pixels_show_a_field_too():
+    y, x = np.mgrid[:200, :200]
+    scattered = np.random.default_rng(2).random(x.shape) < 0.04
+    field = make_field(2.0 * x, scattered)
+    shown = np.isfinite(field)
+    assert 0.2 < shown.mean() < 0.8
+    assert np.corrcoef(field[shown], np.mgrid[:64, :64][1][shown])[0, 1] > 0.99
+
+
 def test_outliers_and_islands_stay_and_what_the_survey_masks_goes():
     mask = np.array([[0, PIXEL.ISLAND, PIXEL.VELOCITY_OUTLIER, PIXEL.LOW_SNR, PIXEL.NO_COVERAGE, PIXEL.NEGATIVE_DISPERSION]])
     assert valid_in_field(mask).tolist() == [[True, True, True, False, False, True]]

@@ -38,7 +38,7 @@ def judged(arguments, capsys):
 
 
 def test_every_map_has_its_row_in_order_and_says_why_it_cannot_be_judged(folder, capsys):
-    names = ["blank", "disc", "torn", "alike", "few", "spectrum"]
+    names = ["blank", "disc", "torn", "alike", "few", "spectrum", "nowhere"]
     frame = judged([*(folder / f"{name}.fits" for name in names), "--hdu", "V", "--stars", "STARS"], capsys)
     assert list(frame) == COLUMNS and frame["galaxy"].tolist() == names
     disc = frame.set_index("galaxy").loc["disc"]
@@ -47,7 +47,7 @@ def test_every_map_has_its_row_in_order_and_says_why_it_cannot_be_judged(folder,
     others = frame.set_index("galaxy").drop("disc")
     assert others[["usable_prob", "kappa", "kappa_err"]].isna().all(axis=None) and (others["usable_class"] == -1).all()
     for name, flag in (("blank", "NO_VALID_PIXEL"), ("torn", "UNREADABLE_FILE"), ("alike", "NO_ROTATION"), ("few", "TOO_FEW_PIXELS"),
-                       ("spectrum", "")):  # fmt: skip
+                       ("spectrum", ""), ("nowhere", "MISSING_FILE")):  # fmt: skip
         assert flag in str(others["flags"][name]) and len(str(others["messages"][name])) > 10, name
     assert isinstance(others["flags"]["spectrum"], str)
 

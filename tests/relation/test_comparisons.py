@@ -140,10 +140,11 @@ def test_choices_are_each_different_from_the_baseline_and_named_once(merged):
 def test_cuts_on_the_velocity_field_are_tried_apart_and_together(merged):
     sample, settings, _ = merged
     sample = sample.assign(usable_prob=np.resize([0.9, 0.2, np.nan, 0.8], 200), kappa=np.resize([0.7, 0.8, 0.9, 0.1], 200))
+    off = settings.relation.model_copy(update={"usable_prob_min": None})
     before, kept = undecided(sample, settings), {}
-    for choice in list_choices(settings.relation, "v_max", "lts"):
+    for choice in list_choices(off, "v_max", "lts"):
         if "usable_prob_min" in choice.key or "kappa_min" in choice.key:
-            kept[choice.key] = int(select_again(before, settings.relation.model_copy(update=dict(choice.changes)))["used"].sum())
+            kept[choice.key] = int(select_again(before, off.model_copy(update=dict(choice.changes)))["used"].sum())
     assert kept == {"usable_prob_min=0.5": 150, "kappa_min=0.5": 150, "usable_prob_min=0.5, kappa_min=0.5": 100}
     on = settings.relation.model_copy(update={"usable_prob_min": 0.5, "kappa_min": 0.5})
     keys = [choice.key for choice in list_choices(on, "v_max", "lts")]

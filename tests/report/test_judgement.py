@@ -36,9 +36,9 @@ def sample_of(rows: list[dict]) -> pd.DataFrame:
 
 @pytest.fixture
 def labels(tmp_path):
-    """Classes by eye of g0 to g4: not to be used, messy, clean, a class there is none of, and no class."""
+    """Classes by eye of g0 to g4: not to be used, messy, clean, no class of the gas, and none at all."""
     path = tmp_path / "classes.csv"
-    path.write_text("galaxy,quality,quality_stellar\ng0,0,2\ng1,1,2\ng2,2,0\ng3,7,2\ng4,,2\n")
+    path.write_text("galaxy,quality,quality_stellar\ng0,0,2\ng1,1,2\ng2,2,0\ng3,,2\ng4,,\n")
     return path
 
 
@@ -110,7 +110,7 @@ def test_the_eye_is_read_as_it_wrote_and_a_table_that_cannot_be_read_costs_only_
         (tmp_path / "bad.csv").write_text(content)
         with caplog.at_level(logging.WARNING, logger="tullyflow"):
             bad = eye_classes(sample, parse_settings({"network": {"usability": {"labels": str(tmp_path / "bad.csv")}}}))
-        assert bad.isna().all() and "bad.csv: no readable table of classes" in caplog.text
+        assert bad.isna().all() and "bad.csv: " in caplog.text and "No classes by eye of manga" in caplog.text
         caplog.clear()
 
 
@@ -179,7 +179,7 @@ def test_the_histogram_of_misalignments_is_of_shares_and_says_where_nothing_was_
 
 def test_the_figure_parts_galaxies_by_what_the_eye_said(labels):
     sample = sample_of([{"usable_prob": p, "kappa": k} for p, k in ((0.2, 0.3), (0.9, 0.7), (0.95, 0.9), (0.6, 0.4), (0.7, 0.8))])
-    settings = parse_settings({"network": {"usability": {"labels": str(labels)}}, "relation": {"kappa_min": 0.6}})
+    settings = parse_settings({"network": {"usability": {"labels": str(labels)}}, "relation": {"usable_prob_min": None, "kappa_min": 0.6}})
     figure, table = make_figure("judgement", sample, [], settings)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[:3] == ["The eye would use it (2)", "The eye would not use it (1)", "No eye looked (2)"]
@@ -210,7 +210,7 @@ def test_the_report_lists_whom_the_tests_contradict_with_pages_thumbnails_and_ha
     sheets = [re.search(r"gallery/([\w.+-]+)", style)[1] for style in re.findall(r'style="([^"]*)"', section)]
     assert all((page.parent / "gallery" / sheet).is_file() for sheet in sheets) and len(sheets) == 7
     words = " ".join(unescape(re.sub("<[^>]*>", " ", section)).split())
-    assert f"{len(table)} velocity fields were judged. The run cuts on neither" in words
+    assert f"{len(table)} velocity fields were judged. The run cuts at usability 0.5; where it does not" in words
     assert "keep it: usability 0.99, misfit 0.1 (limit 4) take it out: κ 0.02 ± 0.05" in words
     assert "circularity at least 0.5 (no cut in this run) 48 2 2" in words
     data = json.loads(re.search(r'id="galaxy-data">(.*?)</script>', text)[1])
@@ -225,7 +225,7 @@ def test_networks_that_judged_are_named_as_their_cards_say(tmp_path):
         (folder / "model.json").write_text(json.dumps({"format": f"tullyflow {name} 1", "summary": summary}))
     (disc / "model.json").write_text(json.dumps({"calibration": {}}))
     assert is_judge(own) and not is_judge(disc) and not is_judge(tmp_path / "absent")
-    settings = parse_settings({"network": {"usability": {"labels": "x.csv"}, "circularity": {"galaxies": 10}}})
+    settings = parse_settings({"network": {"usability": {"labels": "x.csv"}, "circularity": {"galaxies": 20}}})
     assert judge_sentences([disc, own], settings) == [
         "Usability, this run's own (manga-DR17/usability). Trained on <b>12</b> fields.",
         "Circularity, this run's own (circularity-0a1b/direct). Its card does not say what it was trained on.",

@@ -14,7 +14,7 @@ from tullyflow.surveys import GalaxyMaps
 __all__ = ["FEWEST_PIXELS", "empty_field", "make_field", "stellar_valid", "valid_in_field", "velocity_fields"]
 
 FEWEST_PIXELS = 16  # native ones: fewer show no field
-_SHARE_MIN = 0.5  # least valid share of a field pixel's area
+_SHARE_MIN = 0.5  # least valid share of a field pixel's area, beside what is usual in the map
 _TELLING = PIXEL.VELOCITY_OUTLIER | PIXEL.ISLAND
 
 
@@ -56,7 +56,8 @@ def make_field(velocity: NDArray, valid: NDArray) -> NDArray[np.float32]:
     -----
     The field is centred between the 1st and 99th percentiles of the valid pixels' x and y, and spans the wider of the two and a
     pixel on either side. Each of its pixels is the mean of the native ones, weighted by the area shared with it, over the valid
-    part, which must be at least half. A map turned by a quarter, or mirrored, has its field so turned.
+    part, which must be at least half, or half of what is usual (the 90th percentile) in a map of scattered pixels. A map turned
+    by a quarter, or mirrored, has its field so turned.
     """
     velocity = np.asarray(velocity, dtype=float)
     valid = np.asarray(valid, dtype=bool) & np.isfinite(velocity)
@@ -69,7 +70,8 @@ def make_field(velocity: NDArray, valid: NDArray) -> NDArray[np.float32]:
     share = across_y @ valid @ across_x.T
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = across_y @ relative @ across_x.T / share
-    return np.where(share >= _SHARE_MIN - 1e-9, mean, np.nan).astype(np.float32)
+    usual = np.percentile(share[share > 0], 90)
+    return np.where(share >= _SHARE_MIN * usual - 1e-9, mean, np.nan).astype(np.float32)
 
 
 def _shared(middle: float, ratio: float, n: int) -> NDArray[np.float64]:

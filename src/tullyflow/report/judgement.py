@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from tullyflow.errors import CatalogueError
+from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
+from tullyflow.network.usability_labels import read_labels
 from tullyflow.report.judged_words import probability_words
 from tullyflow.report.words import plus_minus
 
@@ -53,20 +54,16 @@ def eye_classes(sample: pd.DataFrame, settings: "Settings") -> pd.Series:
         if path is None:
             continue
         try:
-            eye[rows.index] = rows["galaxy"].map(_read_classes(Path(path)))
-        except CatalogueError as err:
+            eye[rows.index] = rows["galaxy"].map(_classes_of_gas(Path(path)))
+        except ModelError as err:
             _LOG.warning("report: %s No classes by eye of %s.", err, survey)
     return eye
 
 
-def _read_classes(path: Path) -> pd.Series:
-    try:
-        table = pd.read_csv(path, dtype={"galaxy": str}, usecols=["galaxy", "quality"])
-        quality = pd.to_numeric(table["quality"], errors="coerce")
-    except (OSError, ValueError) as err:
-        raise CatalogueError(f"{path}: no readable table of classes ({' '.join(str(err).split())}).") from err
-    known = table.assign(quality=quality.where(quality.isin(list(_EYE_FIRMNESS))))
-    return known.drop_duplicates("galaxy").set_index("galaxy")["quality"]
+def _classes_of_gas(path: Path) -> pd.Series:
+    """Read the classes as the training does; what is only called usable counts as messy."""
+    table = read_labels(path).set_index("galaxy")
+    return table["usable_0"] + table["clean_0"].fillna(0)
 
 
 def judgement_table(sample: pd.DataFrame, settings: "Settings") -> pd.DataFrame:

@@ -29,11 +29,14 @@ _NOT_OF_A_FIELD = GALAXY.INTENSITY_FROM_PHOTOMETRY | GALAXY.NO_PHOTOMETRY  # fla
 def judge_files(files: Sequence[MapFile], settings: Settings, judges: Judges) -> pd.DataFrame:
     """Judge the velocity field of each file; columns ``tables.USABILITY``, a row for each, in order.
 
-    A file that cannot be used has NaN, its flag and a sentence. Raises `SettingsError` for what cannot be asked.
+    A file that cannot be used has NaN, its flag and a sentence; so has one of several that is not there. Raises `SettingsError` for what
+    cannot be asked.
     """
     rows = []
     for file in files:
         try:
+            if len(files) > 1 and not file.path.is_file():
+                raise DataError(GALAXY.MISSING_FILE, f"{file.path}: no such file.")
             rows.append(_fields(settings, read_map_file(file, settings)))
         except DataError as err:
             rows.append(unusable(file.path.name.split(".fit")[0], err))

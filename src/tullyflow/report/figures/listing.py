@@ -153,7 +153,6 @@ FIGURES = (
         "Angle between the kinematic axes of gas and stars in bins of 10°, as shares of each class, of galaxies whose gas and stars an eye "
         "would both use (probability at least a half); grey, all with both axes. A good sample peaks at 0°, with a lesser peak at 180° "
         "(counter-rotation); a flat tail is of axes that are not known. Beyond the line at 30° galaxies count as misaligned; "
-        ""
         "errors are binomial. Duckworth+2020 find 28 ± 3 % of early types, 10 ± 1 % of lenticulars and 5.4 ± 0.6 % of late types.",
         (), (), ("relation.ssfr_split",),
     ),
