@@ -21,9 +21,9 @@ import torch
 from circularity_figure import draw, draw_alma
 from circularity_real import alma, manga, nonsense
 
-from tullyflow.network.circularity import Circularity, CircularityNetwork, circularity, circularity_of, load_circularity
-from tullyflow.network.circularity_maps import SimulatedFields, simulate_fields
-from tullyflow.network.fields import fields_of
+from tullyflow.network.judges.circularity import Circularity, CircularityNetwork, circularity, circularity_of, load_circularity
+from tullyflow.network.judges.circularity_maps import SimulatedFields, simulate_fields
+from tullyflow.network.judges.fields import fields_of
 
 HERE = Path(__file__).parent
 SEED, VIEWS = 13, 3

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tullyflow.network.circularity import Circularity, CircularityNetwork
-from tullyflow.network.circularity_maps import SimulatedFields
-from tullyflow.network.fields import fields_of
+from tullyflow.network.judges.circularity import Circularity, CircularityNetwork
+from tullyflow.network.judges.circularity_maps import SimulatedFields
+from tullyflow.network.judges.fields import fields_of
 from tullyflow.report.figures.style import BAND, FIT, OKABE_ITO, house_style, new_figure, save_picture
 
 __all__ = ["draw", "draw_alma"]

@@ -9,8 +9,8 @@ from astropy.io import fits
 
 from tullyflow.maps.fields import make_field
 from tullyflow.maps.position_angle import fit_position_angle
-from tullyflow.network.circularity import CircularityNetwork, circularity
-from tullyflow.network.fields import fields_of
+from tullyflow.network.judges.circularity import CircularityNetwork, circularity
+from tullyflow.network.judges.fields import fields_of
 
 __all__ = ["alma", "manga", "nonsense"]
 

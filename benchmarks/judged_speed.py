@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from record import keep
 
-from tullyflow.network.circularity import CircularityNetwork, circularity_of
-from tullyflow.network.circularity_maps import simulate_fields
-from tullyflow.network.fields import fields_of
-from tullyflow.network.judged import load_judges
-from tullyflow.network.latent_circularity import LatentCircularity
-from tullyflow.network.usability import UsabilityNetwork, usable_of
+from tullyflow.network.judges.circularity import CircularityNetwork, circularity_of
+from tullyflow.network.judges.circularity_maps import simulate_fields
+from tullyflow.network.judges.fields import fields_of
+from tullyflow.network.judges.judged import load_judges
+from tullyflow.network.judges.latent_circularity import LatentCircularity
+from tullyflow.network.judges.usability import UsabilityNetwork, usable_of
 
 
 def published_judges():

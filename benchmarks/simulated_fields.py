@@ -15,8 +15,8 @@ import record
 from astropy.convolution import convolve
 
 from tullyflow.network import particle_views
-from tullyflow.network.circularity_maps import SimulatedFields, simulate_fields
-from tullyflow.network.particle_kinds import Galaxy, draw_galaxy
+from tullyflow.network.judges.circularity_maps import SimulatedFields, simulate_fields
+from tullyflow.network.judges.particle_kinds import Galaxy, draw_galaxy
 
 HERE = Path(__file__).parent
 SEED, COMPARED = 4, 12  # cubes whose beam is compared with KinMS's

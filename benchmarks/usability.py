@@ -21,11 +21,11 @@ from record import HERE, keep
 from usability_data import KINDS, TRAINING, read_fields
 from usability_footprints import SHOWN, masks_alone, noise_alone, shown
 
-from tullyflow.network.fields import fields_of, in_batches
-from tullyflow.network.reliability import accuracy_kept, calibration_error, reliability
-from tullyflow.network.usability import read_fields as read_by
-from tullyflow.network.usability_fitting import prepare_fields
-from tullyflow.network.usability_training import cross_validate
+from tullyflow.network.judges.fields import fields_of, in_batches
+from tullyflow.network.judges.reliability import accuracy_kept, calibration_error, reliability
+from tullyflow.network.judges.usability import read_fields as read_by
+from tullyflow.network.judges.usability_fitting import prepare_fields
+from tullyflow.network.judges.usability_training import cross_validate
 
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 TRAININGS = {

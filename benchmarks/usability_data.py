@@ -7,8 +7,8 @@ import pandas as pd
 from astropy.io import fits
 
 from tullyflow.maps.fields import empty_field, make_field
-from tullyflow.network.usability_fitting import Training
-from tullyflow.network.usability_labels import LabelledFields
+from tullyflow.network.judges.usability_fitting import Training
+from tullyflow.network.judges.usability_labels import LabelledFields
 
 SEED = 9
 TRAINING = Training(seed=SEED)

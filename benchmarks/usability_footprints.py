@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from tullyflow.network.field_measures import halved, measure
-from tullyflow.network.fields import fields_of, in_batches
-from tullyflow.network.footprints import FOOTPRINTS, cut_field, draw_footprint, fill_gaps, smooth_field
-from tullyflow.network.usability_fitting import Measured, PreparedFields
+from tullyflow.network.judges.field_measures import halved, measure
+from tullyflow.network.judges.fields import fields_of, in_batches
+from tullyflow.network.judges.footprints import FOOTPRINTS, cut_field, draw_footprint, fill_gaps, smooth_field
+from tullyflow.network.judges.usability_fitting import Measured, PreparedFields
 
 SEED = 1_009  # never that of a training's own variations
 _Y, _X = (np.mgrid[:64, :64] - 31.5) / 32

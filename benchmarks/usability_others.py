@@ -15,7 +15,7 @@ from record import keep
 from usability_data import read_classes
 
 from tullyflow.maps.fields import empty_field, make_field
-from tullyflow.network.usability import load_usability, usable_probability
+from tullyflow.network.judges.usability import load_usability, usable_probability
 
 SAMI_ERR_KMS = 30.0
 SAMI = {"gas": "gas-velocity_default_1-comp", "stars": "stellar-velocity_default_two-moment"}

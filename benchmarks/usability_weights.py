@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 from usability_data import TRAINING, read_fields
 
-from tullyflow.network.usability import save_usability
-from tullyflow.network.usability_training import figures_of, sum_up, train_usability
+from tullyflow.network.judges.usability import save_usability
+from tullyflow.network.judges.usability_training import figures_of, sum_up, train_usability
 
 CARD = {
     "data": "4,107 MaNGA galaxies to MPL-8: velocity fields of ionised gas (H alpha) and of stars with classes by eye (0 do not use, "

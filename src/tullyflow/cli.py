@@ -126,21 +126,21 @@ def _infer(args):
 
 def _train_usability(args):
     from tullyflow.network.allocator import keep_freed_memory
-    from tullyflow.network.usability_training import train
+    from tullyflow.network.judges.usability_training import train
 
     keep_freed_memory()
     train(args.maps, args.labels, _settings(args, args.survey), args.out)
 
 
 def _simulate_fields(args):
-    from tullyflow.network.circularity_maps import simulate
+    from tullyflow.network.judges.circularity_maps import simulate
 
     simulate(_settings(args), args.out, threads=args.threads)
 
 
 def _train_circularity(args):
     from tullyflow.network.allocator import keep_freed_memory
-    from tullyflow.network.circularity import train
+    from tullyflow.network.judges.circularity import train
 
     keep_freed_memory()
     train(args.fields, _settings(args), args.out)

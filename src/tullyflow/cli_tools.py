@@ -188,7 +188,7 @@ def _usability(args) -> None:
         _check_file(args.out)
     blank = {"maps": {"blank": args.blank}} if args.blank else {}
     files = [_map_file(args, path) for path in args.files]
-    from tullyflow.network.judged import load_judges
+    from tullyflow.network.judges.judged import load_judges
     from tullyflow.tables import USABILITY, write_table
     from tullyflow.tools.usability import judge_files, judge_table
 

@@ -19,7 +19,7 @@ from tullyflow.network.autoencoder import DiscAutoencoder, DiscParameters
 from tullyflow.network.batch import Stamps, median_of_valid, resolve_device, seeded_generator, stamps_of_shards
 from tullyflow.network.calibration import Calibration, mean_and_scatter
 from tullyflow.network.checkpoint import Checkpoint, load_checkpoint
-from tullyflow.network.judged import Judges, load_judges
+from tullyflow.network.judges.judged import Judges, load_judges
 from tullyflow.network.memory import galaxies_at_a_time
 from tullyflow.network.model_choice import choose_curves, disturbed, shape_columns, velocity_factors
 from tullyflow.network.reconstruction import reconstruct

@@ -14,7 +14,7 @@ import pandas as pd
 
 from tullyflow.errors import ModelError
 from tullyflow.flags import GALAXY
-from tullyflow.network.usability_labels import read_labels
+from tullyflow.network.judges.usability_labels import read_labels
 from tullyflow.report.judged_words import probability_words
 from tullyflow.report.words import plus_minus
 

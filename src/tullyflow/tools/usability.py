@@ -11,7 +11,7 @@ from tullyflow.errors import DataError
 from tullyflow.flags import GALAXY
 from tullyflow.maps.fields import FEWEST_PIXELS, valid_in_field, velocity_fields
 from tullyflow.maps.masks import mask_maps
-from tullyflow.network.judged import Judges
+from tullyflow.network.judges.judged import Judges
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps
 from tullyflow.surveys.local_maps import ABSOLUTE

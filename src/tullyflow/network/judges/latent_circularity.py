@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, max_unpool2d
 
-from tullyflow.network.binned_probability import interpolate
-from tullyflow.network.fields import Fields
+from tullyflow.network.judges.binned_probability import interpolate
+from tullyflow.network.judges.fields import Fields
 
 __all__ = ["LatentCircularity"]
 

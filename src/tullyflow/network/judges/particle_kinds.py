@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tullyflow.network.particles import (
+from tullyflow.network.judges.particles import (
     Array,
     Circularity,
     Particles,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tullyflow.network.footprints import FOOTPRINTS, cut_field, draw_footprint, fill_gaps, smooth_field, vary_field
+from tullyflow.network.judges.footprints import FOOTPRINTS, cut_field, draw_footprint, fill_gaps, smooth_field, vary_field
 
 
 @pytest.fixture

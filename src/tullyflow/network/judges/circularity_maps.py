@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 import tullyflow
 from tullyflow.conventions import STAMP
 from tullyflow.errors import ModelError
-from tullyflow.network.particle_kinds import KINDS, draw_galaxy
-from tullyflow.network.particle_views import draw_view, observe, plain
+from tullyflow.network.judges.particle_kinds import KINDS, draw_galaxy
+from tullyflow.network.judges.particle_views import draw_view, observe, plain
 from tullyflow.settings import Settings
 from tullyflow.tables import SIMULATED_FIELDS, whole_file
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from tullyflow.conventions import STAMP
-from tullyflow.network.fields import Fields
+from tullyflow.network.judges.fields import Fields
 
 __all__ = ["CHANNELS", "FOLDED", "Jitter", "aligned", "dipole", "draw_jitter", "fold_field"]
 

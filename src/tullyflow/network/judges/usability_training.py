@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from tullyflow.errors import ModelError
-from tullyflow.network.reliability import accuracy_kept, calibration_error, fit_platt
-from tullyflow.network.usability import UsabilityNetwork, save_usability
-from tullyflow.network.usability_fitting import PreparedFields, Training, fit_usability, prepare_fields
-from tullyflow.network.usability_labels import LabelledFields, labelled_fields
+from tullyflow.network.judges.reliability import accuracy_kept, calibration_error, fit_platt
+from tullyflow.network.judges.usability import UsabilityNetwork, save_usability
+from tullyflow.network.judges.usability_fitting import PreparedFields, Training, fit_usability, prepare_fields
+from tullyflow.network.judges.usability_labels import LabelledFields, labelled_fields
 from tullyflow.settings import Settings
 
 __all__ = ["CrossValidated", "cross_validate", "draw_folds", "figures_of", "sum_up", "train", "train_usability"]

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tullyflow.errors import ModelError
-from tullyflow.network.fields import fields_of
-from tullyflow.network.usability import UsabilityNetwork, load_usability, save_usability, usable_of, usable_probability
-from tullyflow.network.usability_fitting import Training
-from tullyflow.network.usability_labels import LabelledFields, labelled_fields, read_labels
-from tullyflow.network.usability_training import draw_folds, figures_of, train, train_usability
+from tullyflow.network.judges.fields import fields_of
+from tullyflow.network.judges.usability import UsabilityNetwork, load_usability, save_usability, usable_of, usable_probability
+from tullyflow.network.judges.usability_fitting import Training
+from tullyflow.network.judges.usability_labels import LabelledFields, labelled_fields, read_labels
+from tullyflow.network.judges.usability_training import draw_folds, figures_of, train, train_usability
 
 Y, X = np.mgrid[:64, :64] - 31.5
 QUICK = Training(seed=3, varied=1, epochs=4, published_epochs=12)

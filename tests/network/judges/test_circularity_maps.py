@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tullyflow.errors import ModelError
-from tullyflow.network import particle_views
-from tullyflow.network.circularity_maps import read_simulated, simulate, simulate_fields, write_simulated
-from tullyflow.network.particle_views import beam_matrix, draw_view, observe, plain
-from tullyflow.network.particles import Particles, draw_disc_motion, draw_potential
+from tullyflow.network.judges import particle_views
+from tullyflow.network.judges.circularity_maps import read_simulated, simulate, simulate_fields, write_simulated
+from tullyflow.network.judges.particle_views import beam_matrix, draw_view, observe, plain
+from tullyflow.network.judges.particles import Particles, draw_disc_motion, draw_potential
 from tullyflow.settings import parse_settings
 
 

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from tullyflow.conventions import FWHM_PER_SIGMA, STAMP
 from tullyflow.maps.fields import empty_field, make_field
-from tullyflow.network.particles import Particles
+from tullyflow.network.judges.particles import Particles
 
 __all__ = ["View", "beam_matrix", "draw_view", "observe", "plain"]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from torch import Tensor
 
-from tullyflow.network.latent_circularity import LatentCircularity
+from tullyflow.network.judges.latent_circularity import LatentCircularity
 
 __all__ = ["boundary_of", "fit_latent_space"]
 

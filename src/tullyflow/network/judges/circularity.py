@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tullyflow.errors import ModelError
-from tullyflow.network.circularity_training import LabelledFields, label_fields, train_direct, train_latent
-from tullyflow.network.direct_circularity import DirectCircularity
-from tullyflow.network.fields import Fields, fields_of, in_batches
-from tullyflow.network.judge_weights import read_weights, save_weights
-from tullyflow.network.latent_circularity import LatentCircularity
+from tullyflow.network.judges.circularity_training import LabelledFields, label_fields, train_direct, train_latent
+from tullyflow.network.judges.direct_circularity import DirectCircularity
+from tullyflow.network.judges.fields import Fields, fields_of, in_batches
+from tullyflow.network.judges.judge_weights import read_weights, save_weights
+from tullyflow.network.judges.latent_circularity import LatentCircularity
 from tullyflow.settings import Settings
 
 __all__ = [
@@ -124,7 +124,7 @@ def _trained(data: LabelledFields, architecture: Architecture, epochs: int | Non
 
 def train(simulated_path: str | Path, settings: Settings, out_dir: str | Path) -> None:
     """Train the network that the settings ask for on fields of `circularity_maps.simulate`; keep weights and card in ``out_dir``."""
-    from tullyflow.network.circularity_maps import read_simulated
+    from tullyflow.network.judges.circularity_maps import read_simulated
 
     fields = read_simulated(simulated_path)
     data = label_fields(fields.field, fields.kappa, fields.pa_deg, fields.particle_set)

@@ -20,7 +20,7 @@ __all__ = ["read_weights", "save_weights"]
 
 def _paths(name: str, folder: str | Path | None) -> tuple[Path, Path]:
     if folder is None:
-        shipped = Path(str(files("tullyflow.network"))) / "weights"
+        shipped = Path(str(files("tullyflow.network.judges"))) / "weights"
         return shipped / f"{name}.safetensors", shipped / f"{name}.json"
     return Path(folder) / "weights.safetensors", Path(folder) / "model.json"
 

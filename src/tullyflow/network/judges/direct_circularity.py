@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tullyflow.network.aligned_fields import CHANNELS, FOLDED, Jitter, aligned, fold_field
-from tullyflow.network.binned_probability import interpolate, quantiles
-from tullyflow.network.fields import Fields
+from tullyflow.network.judges.aligned_fields import CHANNELS, FOLDED, Jitter, aligned, fold_field
+from tullyflow.network.judges.binned_probability import interpolate, quantiles
+from tullyflow.network.judges.fields import Fields
 from tullyflow.network.pooling import PoolOfTwo
 
 __all__ = ["KAPPA_BINS", "DirectCircularity", "Seen"]

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tullyflow.flags import GALAXY
-from tullyflow.network.circularity import CircularityNetwork, circularity_of, load_circularity
-from tullyflow.network.fields import fields_of
-from tullyflow.network.usability import UsabilityNetwork, load_usability, usable_of
+from tullyflow.network.judges.circularity import CircularityNetwork, circularity_of, load_circularity
+from tullyflow.network.judges.fields import fields_of
+from tullyflow.network.judges.usability import UsabilityNetwork, load_usability, usable_of
 
 __all__ = ["Judged", "Judges", "load_judges"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tullyflow.network.reliability import accuracy_kept, calibration_error, fit_platt, reliability
+from tullyflow.network.judges.reliability import accuracy_kept, calibration_error, fit_platt, reliability
 
 
 def test_probabilities_that_are_frequencies_have_no_calibration_error():

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from tullyflow.errors import ModelError
-from tullyflow.network.aligned_fields import aligned, dipole, draw_jitter, fold_field
-from tullyflow.network.binned_probability import bin_targets, interpolate, quantiles
-from tullyflow.network.circularity import circularity, load_circularity, train_circularity
-from tullyflow.network.circularity_training import balance, calibrated_errors, label_fields
-from tullyflow.network.fields import fields_of
-from tullyflow.network.judge_weights import save_weights
+from tullyflow.network.judges.aligned_fields import aligned, dipole, draw_jitter, fold_field
+from tullyflow.network.judges.binned_probability import bin_targets, interpolate, quantiles
+from tullyflow.network.judges.circularity import circularity, load_circularity, train_circularity
+from tullyflow.network.judges.circularity_training import balance, calibrated_errors, label_fields
+from tullyflow.network.judges.fields import fields_of
+from tullyflow.network.judges.judge_weights import save_weights
 
 Y, X = (np.mgrid[:64, :64] - 31.5) / 32
 GALAXY = np.hypot(X - 0.03, Y + 0.05) < 0.9  # no symmetry, so that a wrong flip is seen

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
 from tullyflow.errors import ModelError
-from tullyflow.network.aligned_fields import draw_jitter
-from tullyflow.network.binned_probability import bin_targets
-from tullyflow.network.direct_circularity import KAPPA_BINS, DirectCircularity
-from tullyflow.network.fields import Fields, fields_of
-from tullyflow.network.latent_circularity import LatentCircularity
-from tullyflow.network.latent_space import fit_latent_space
+from tullyflow.network.judges.aligned_fields import draw_jitter
+from tullyflow.network.judges.binned_probability import bin_targets
+from tullyflow.network.judges.direct_circularity import KAPPA_BINS, DirectCircularity
+from tullyflow.network.judges.fields import Fields, fields_of
+from tullyflow.network.judges.latent_circularity import LatentCircularity
+from tullyflow.network.judges.latent_space import fit_latent_space
 
 __all__ = ["LabelledFields", "balance", "label_fields", "train_direct", "train_latent"]
 

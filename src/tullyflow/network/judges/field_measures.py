@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from tullyflow.conventions import STAMP
-from tullyflow.network.fields import Fields
+from tullyflow.network.judges.fields import Fields
 
 __all__ = ["COMPARED", "MEASURED", "SIDE", "Measured", "compare", "halved", "measure"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tullyflow.network.field_measures import COMPARED, MEASURED, compare, halved, measure
-from tullyflow.network.fields import fields_of
+from tullyflow.network.judges.field_measures import COMPARED, MEASURED, compare, halved, measure
+from tullyflow.network.judges.fields import fields_of
 
 Y, X = np.mgrid[:64, :64] - 31.5
 

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tullyflow.network.field_measures import Measured, compare
-from tullyflow.network.fields import fields_of, in_batches
-from tullyflow.network.footprints import vary_field
-from tullyflow.network.usability import Architecture, UsabilityNetwork, read_fields
-from tullyflow.network.usability_labels import LabelledFields
+from tullyflow.network.judges.field_measures import Measured, compare
+from tullyflow.network.judges.fields import fields_of, in_batches
+from tullyflow.network.judges.footprints import vary_field
+from tullyflow.network.judges.usability import Architecture, UsabilityNetwork, read_fields
+from tullyflow.network.judges.usability_labels import LabelledFields
 
 __all__ = ["PreparedFields", "Training", "fit_usability", "prepare_fields"]
 

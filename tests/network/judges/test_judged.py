@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tullyflow.flags import GALAXY
-from tullyflow.network.judged import load_judges
+from tullyflow.network.judges.judged import load_judges
 
 
 @pytest.fixture(scope="module")

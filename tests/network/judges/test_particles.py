@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tullyflow.network.particle_kinds import KINDS, draw_galaxy, draw_kind
-from tullyflow.network.particles import (
+from tullyflow.network.judges.particle_kinds import KINDS, draw_galaxy, draw_kind
+from tullyflow.network.judges.particles import (
     Particles,
     circularity,
     draw_disc_motion,

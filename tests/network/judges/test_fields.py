@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tullyflow.errors import ModelError
-from tullyflow.network.fields import fields_of, in_batches
+from tullyflow.network.judges.fields import fields_of, in_batches
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tullyflow.errors import ModelError
-from tullyflow.network.field_measures import COMPARED, MEASURED, SIDE, Measured, compare, halved, measure
-from tullyflow.network.fields import Fields, fields_of, in_batches
-from tullyflow.network.judge_weights import read_weights, save_weights
+from tullyflow.network.judges.field_measures import COMPARED, MEASURED, SIDE, Measured, compare, halved, measure
+from tullyflow.network.judges.fields import Fields, fields_of, in_batches
+from tullyflow.network.judges.judge_weights import read_weights, save_weights
 
 __all__ = [
     "Architecture", "DuckworthUsability", "SymmetricUsability", "UsabilityNetwork", "load_usability", "read_fields", "save_usability",

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch.nn.functional import mse_loss
 
-from tullyflow.network import circularity_training
-from tullyflow.network.circularity import CircularityNetwork, circularity, load_circularity, train_circularity
-from tullyflow.network.circularity_training import label_fields
-from tullyflow.network.fields import fields_of
-from tullyflow.network.judge_weights import save_weights
-from tullyflow.network.latent_circularity import LatentCircularity
-from tullyflow.network.latent_space import boundary_of, fit_latent_space
+from tullyflow.network.judges import circularity_training
+from tullyflow.network.judges.circularity import CircularityNetwork, circularity, load_circularity, train_circularity
+from tullyflow.network.judges.circularity_training import label_fields
+from tullyflow.network.judges.fields import fields_of
+from tullyflow.network.judges.judge_weights import save_weights
+from tullyflow.network.judges.latent_circularity import LatentCircularity
+from tullyflow.network.judges.latent_space import boundary_of, fit_latent_space
 
 Y, X = (np.mgrid[:64, :64] - 31.5) / 32
 
