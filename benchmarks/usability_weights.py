@@ -2,7 +2,7 @@
 
     python benchmarks/usability_weights.py ../shared FOLDER [TABLE.csv]
 
-FOLDER/weights.safetensors and model.json are src/tullyflow/network/weights/usability.{safetensors,json}; TABLE.csv gets what networks that
+FOLDER/weights.safetensors and model.json ship as network/judges/weights/usability.{safetensors,json}; TABLE.csv gets what networks that
 had not seen a galaxy's plate say of it.
 """
 
