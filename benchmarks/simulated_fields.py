@@ -14,7 +14,7 @@ import numpy as np
 import record
 from astropy.convolution import convolve
 
-from tullyflow.network import particle_views
+from tullyflow.network.judges import particle_views
 from tullyflow.network.judges.circularity_maps import SimulatedFields, simulate_fields
 from tullyflow.network.judges.particle_kinds import Galaxy, draw_galaxy
 

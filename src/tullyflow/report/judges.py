@@ -35,7 +35,7 @@ def judge_sentences(network_dirs: Sequence[str | Path], settings: "Settings") ->
 
     A run's own networks are among ``network_dirs``, or in a survey's folder there; the others are those that ship with the package.
     """
-    shipped, said = Path(str(files("tullyflow.network"))) / "weights", []
+    shipped, said = Path(str(files("tullyflow.network.judges"))) / "weights", []
     by_survey = [settings.for_survey(survey).network for survey in settings.surveys]
     own = {"usability": [net.usability.labels is not None for net in by_survey],
            "circularity": [net.circularity.galaxies > 0 for net in by_survey]}  # fmt: skip

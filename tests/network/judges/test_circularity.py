@@ -170,7 +170,7 @@ def _rewrite(folder, **changes):
 def test_shipped_weights_are_small_and_say_what_they_are(shipped):
     from importlib.resources import files
 
-    weights = files("tullyflow.network") / "weights" / "circularity.safetensors"
+    weights = files("tullyflow.network.judges") / "weights" / "circularity.safetensors"
     assert len(weights.read_bytes()) < 1_000_000
     assert {"summary", "seed", "command", "particle_sets", "figures", "data", "citation"} <= set(shipped.card)
 

@@ -169,7 +169,7 @@ def test_a_file_of_fields_gives_back_what_was_written(tmp_path, seen):
 
 
 def test_settings_choose_galaxies_views_and_seed(tmp_path):
-    settings = parse_settings({"seed": 3, "network": {"circularity": {"galaxies": 1, "views": 2}}})
+    settings = parse_settings({"seed": 3, "network": {"circularity": {"galaxies": 20, "views": 2}}})
     made = simulate(settings, tmp_path / "fields.fits")
     np.testing.assert_array_equal(made.field, read_simulated(tmp_path / "fields.fits").field)
-    np.testing.assert_array_equal(made.field, simulate_fields(1, 2, 3).field)
+    np.testing.assert_array_equal(made.field, simulate_fields(20, 2, 3).field)

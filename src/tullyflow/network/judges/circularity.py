@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tullyflow.errors import ModelError
-from tullyflow.network.judges.circularity_training import LabelledFields, label_fields, train_direct, train_latent
+from tullyflow.network.judges.circularity_figures import figures_of, summary_of
+from tullyflow.network.judges.circularity_training import SimulatedSet, simulated_set, train_direct, train_latent
 from tullyflow.network.judges.direct_circularity import DirectCircularity
 from tullyflow.network.judges.fields import Fields, fields_of, in_batches
 from tullyflow.network.judges.judge_weights import read_weights, save_weights
@@ -106,20 +107,31 @@ def train_circularity(
 ) -> CircularityNetwork:
     """Train a network on simulated velocity fields (N, 64, 64), km/s, NaN = none, with their kappa (N,) and particle set (N,).
 
-    A tenth of the particle sets is held out: on it the errors are calibrated, and what is unlike any simulated field. ``pa_deg`` (N,), of
+    A tenth of the particle sets is held out: on one half the errors are calibrated, and what is unlike any simulated field; the card's
+    figures are of the other. ``pa_deg`` (N,), of
     the receding side from +y over -x, gives the published network's latent angle its zero. Raises `ModelError` for fewer than 10 sets.
     """
-    data = label_fields(velocity, kappa, np.full(len(kappa), np.nan) if pa_deg is None else pa_deg, particle_set)
+    data = simulated_set(velocity, kappa, np.full(len(kappa), np.nan) if pa_deg is None else pa_deg, particle_set)
     return _trained(data, architecture, epochs, seed)
 
 
-def _trained(data: LabelledFields, architecture: Architecture, epochs: int | None, seed: int) -> CircularityNetwork:
+def _trained(data: SimulatedSet, architecture: Architecture, epochs: int | None, seed: int) -> CircularityNetwork:
     epochs = epochs or _EPOCHS[architecture]
     sets = len(np.unique(data.particle_set))
     log.info("circularity: training %s on %d fields of %d particle sets, %d epochs", architecture, len(data), sets, epochs)
     model = (train_direct if architecture == "direct" else train_latent)(data, epochs, seed)
+    figures = _held_out_figures(model.eval(), data, seed)
     card = {"architecture": architecture, "fields": len(data), "particle_sets": sets, "epochs": epochs, "seed": seed}
-    return CircularityNetwork(architecture, model.eval(), card)
+    card |= {"summary": summary_of(len(data), sets, figures), "figures": {"held out": figures}}
+    return CircularityNetwork(architecture, model, card)
+
+
+@torch.inference_mode()
+def _held_out_figures(model: _Judge, data: SimulatedSet, seed: int) -> dict:
+    """How good a network is on particle sets that neither trained nor calibrated it."""
+    _, _, test = data.held_out(seed)
+    kappa, err, _ = (torch.cat(part).numpy() for part in zip(*(model.measure(data.batch(some)) for some in test.split(256)), strict=True))
+    return figures_of(data.kappa[test].numpy(), kappa, err)
 
 
 def train(simulated_path: str | Path, settings: Settings, out_dir: str | Path) -> None:
@@ -127,6 +139,6 @@ def train(simulated_path: str | Path, settings: Settings, out_dir: str | Path) -
     from tullyflow.network.judges.circularity_maps import read_simulated
 
     fields = read_simulated(simulated_path)
-    data = label_fields(fields.field, fields.kappa, fields.pa_deg, fields.particle_set)
+    data = simulated_set(fields.field, fields.kappa, fields.pa_deg, fields.particle_set)
     network = _trained(data, settings.network.circularity.architecture, None, settings.seed)
     save_weights("circularity", network.model, {**network.card, "data": str(simulated_path)}, out_dir)

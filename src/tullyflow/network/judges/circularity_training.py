@@ -19,7 +19,7 @@ from tullyflow.network.judges.fields import Fields, fields_of
 from tullyflow.network.judges.latent_circularity import LatentCircularity
 from tullyflow.network.judges.latent_space import fit_latent_space
 
-__all__ = ["LabelledFields", "balance", "label_fields", "train_direct", "train_latent"]
+__all__ = ["SimulatedSet", "balance", "simulated_set", "train_direct", "train_latent"]
 
 log = logging.getLogger("tullyflow")
 
@@ -38,7 +38,7 @@ _ONE_SIGMA = 0.6827
 
 
 @dataclass(frozen=True)
-class LabelledFields:
+class SimulatedSet:
     """Simulated fields as networks take them, in half precision, with kappa, position angle (deg) and particle set, each (field,)."""
 
     fields: Fields
@@ -54,17 +54,18 @@ class LabelledFields:
         some = self.fields.select(index)
         return Fields(some.velocity.float(), some.valid, some.scale_kms)
 
-    def held_out(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Return the indices to train on and those of the particle sets held out."""
+    def held_out(self, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the indices to train on, and of the particle sets held out those that calibrate and those that tell how good it is."""
         sets = np.unique(self.particle_set)
         if len(sets) < _SETS_MIN:
             raise ModelError(f"circularity: {len(sets)} simulated galaxies; at least {_SETS_MIN} are needed to train and to calibrate.")
         out = np.random.default_rng(seed).permutation(sets)[: max(2, round(_HELD_OUT * len(sets)))]
-        held = np.isin(self.particle_set, out)
-        return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
+        parts = (~np.isin(self.particle_set, out), *(np.isin(self.particle_set, half) for half in np.array_split(out, 2)))
+        train, calibrate, test = (torch.from_numpy(np.flatnonzero(part)) for part in parts)
+        return train, calibrate, test
 
 
-def label_fields(velocity: NDArray, kappa: NDArray, pa_deg: NDArray, particle_set: NDArray) -> LabelledFields:
+def simulated_set(velocity: NDArray, kappa: NDArray, pa_deg: NDArray, particle_set: NDArray) -> SimulatedSet:
     """Return simulated fields (N, 64, 64) ready for training, without those that cannot be judged."""
     parts, judged = [], []
     for start in range(0, len(velocity), _CHUNK):
@@ -74,7 +75,7 @@ def label_fields(velocity: NDArray, kappa: NDArray, pa_deg: NDArray, particle_se
     keep = np.concatenate(judged)
     fields = Fields(*(torch.cat([getattr(part, name) for part in parts]) for name in ("velocity", "valid", "scale_kms")))
     kappa, pa_deg = (torch.from_numpy(np.asarray(values, dtype=np.float32)[keep]) for values in (kappa, pa_deg))
-    return LabelledFields(fields, kappa, pa_deg, np.asarray(particle_set)[keep])
+    return SimulatedSet(fields, kappa, pa_deg, np.asarray(particle_set)[keep])
 
 
 def balance(kappa: Tensor) -> Tensor:
@@ -98,11 +99,11 @@ def _report(name: str, step: int, steps: int, losses: list[float]) -> None:
         log.info("circularity: %s, step %d of %d: loss %.4f", name, step + 1, steps, sum(losses[-every:]) / every)
 
 
-def train_direct(data: LabelledFields, epochs: int, seed: int) -> DirectCircularity:
+def train_direct(data: SimulatedSet, epochs: int, seed: int) -> DirectCircularity:
     """Train and calibrate the default network: fields drawn evenly in kappa, axis, centre and scale jittered."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    train, held = data.held_out(seed)
+    train, held, _ = data.held_out(seed)
     model = DirectCircularity().train()
     steps = max(1, math.ceil(epochs * len(train) / _BATCH))
     optimizer = torch.optim.AdamW(model.parameters(), lr=_PEAK_RATE, weight_decay=_DECAY)
@@ -122,7 +123,7 @@ def train_direct(data: LabelledFields, epochs: int, seed: int) -> DirectCircular
 
 
 @torch.no_grad()
-def _calibrate(model: DirectCircularity, data: LabelledFields, train: Tensor, held: Tensor) -> None:
+def _calibrate(model: DirectCircularity, data: SimulatedSet, train: Tensor, held: Tensor) -> None:
     """Set what counts as far from simulated fields, and errors that hold 68 % of the particle sets held out."""
     known = torch.cat([model.see(data.batch(index)).texture for index in train[:_LOOKED_AT].split(_CHUNK)]).double()
     usual, scale = known.mean(dim=0), known.std(dim=0).clamp(min=1e-6)
@@ -152,7 +153,7 @@ def calibrated_errors(err: NDArray, residual: NDArray, knots: int) -> tuple[NDAr
     return at.astype(np.float32), np.interp(at, found, true).astype(np.float32)
 
 
-def train_latent(data: LabelledFields, epochs: int, seed: int) -> LatentCircularity:
+def train_latent(data: SimulatedSet, epochs: int, seed: int) -> LatentCircularity:
     """Train the published autoencoder as published: MSE, batches of 32, Adam from 1e-3, halved ten times; an epoch is 6,400 fields
     (fewer where there are fewer).
 
@@ -160,7 +161,7 @@ def train_latent(data: LabelledFields, epochs: int, seed: int) -> LatentCircular
     """
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    train, held = data.held_out(seed)
+    train, held, _ = data.held_out(seed)
     model = LatentCircularity().train()
     optimizer = torch.optim.Adam(model.parameters(), lr=_PUBLISHED_RATE)
     steps = max(1, epochs * min(_PUBLISHED_EPOCH, len(train)) // _PUBLISHED_BATCH)

@@ -1,6 +1,8 @@
 """The latent space of the published autoencoder, once trained: its axes, the boundary at kappa = 0.5, the angle's zero, kappa by radius."""
 
 import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -8,7 +10,11 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from torch import Tensor
 
+from tullyflow.network.judges.fields import Fields
 from tullyflow.network.judges.latent_circularity import LatentCircularity
+
+if TYPE_CHECKING:
+    from tullyflow.network.judges.circularity_training import SimulatedSet
 
 __all__ = ["boundary_of", "fit_latent_space"]
 
@@ -37,10 +43,10 @@ def _angle(components: NDArray, pa_deg: NDArray) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def fit_latent_space(model: LatentCircularity, data, train: Tensor, held: Tensor) -> None:
+def fit_latent_space(model: LatentCircularity, data: "SimulatedSet", train: Tensor, held: Tensor) -> None:
     """Fit the buffers of a trained model: components, boundary and angle on ``train``, scatter and what is far on ``held``."""
 
-    def over(index: Tensor, read) -> NDArray:
+    def over(index: Tensor, read: Callable[[Fields], Tensor]) -> NDArray:
         return torch.cat([read(data.batch(some)) for some in index.split(_CHUNK)]).double().numpy()
 
     latent = over(train, lambda fields: model.encode(fields.velocity.unsqueeze(1))[0])
