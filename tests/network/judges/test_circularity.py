@@ -9,10 +9,13 @@ import torch
 from tullyflow.errors import ModelError
 from tullyflow.network.judges.aligned_fields import aligned, dipole, draw_jitter, fold_field
 from tullyflow.network.judges.binned_probability import bin_targets, interpolate, quantiles
-from tullyflow.network.judges.circularity import circularity, load_circularity, train_circularity
-from tullyflow.network.judges.circularity_training import balance, calibrated_errors, label_fields
+from tullyflow.network.judges.circularity import circularity, load_circularity, train, train_circularity
+from tullyflow.network.judges.circularity_figures import figures_of, summary_of
+from tullyflow.network.judges.circularity_maps import SimulatedFields, write_simulated
+from tullyflow.network.judges.circularity_training import balance, calibrated_errors, simulated_set
 from tullyflow.network.judges.fields import fields_of
 from tullyflow.network.judges.judge_weights import save_weights
+from tullyflow.settings import parse_settings
 
 Y, X = (np.mgrid[:64, :64] - 31.5) / 32
 GALAXY = np.hypot(X - 0.03, Y + 0.05) < 0.9  # no symmetry, so that a wrong flip is seen
@@ -144,6 +147,22 @@ def test_weights_come_back_as_they_were_saved(trained, many, tmp_path):
     assert circularity(again, many[0][:6]).kappa == pytest.approx(circularity(trained, many[0][:6]).kappa, abs=0)
 
 
+@pytest.mark.parametrize("architecture", ["direct", "dawson2020"])
+def test_training_from_a_file_of_simulated_fields_leaves_weights_that_load(many, tmp_path, architecture):
+    n = 24
+    numbers = {name: np.ones(n) for name in ("kappa_corotating", "inclination_deg", "pa_deg", "beam", "peak_snr")}
+    sets = np.arange(n) // 2
+    simulated = SimulatedFields(field=many[0][:n], kappa=many[1][:n], particle_set=sets, particles=sets, kind=np.full(n, "bar"), **numbers)
+    write_simulated(simulated, tmp_path / "fields.fits")
+    settings = parse_settings({"network": {"circularity": {"galaxies": 20, "views": 2, "architecture": architecture}}, "seed": 5})
+    train(tmp_path / "fields.fits", settings, tmp_path / "out")
+    network = load_circularity(tmp_path / "out")
+    assert (network.architecture, network.card["seed"], network.card["particle_sets"]) == (architecture, 5, 12)
+    assert "12 simulated galaxies" in network.card["summary"]
+    assert network.card["figures"]["held out"]["fields"] == 2
+    assert np.isfinite(circularity(network, many[0][:3]).kappa).all()
+
+
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
@@ -248,8 +267,22 @@ def test_tenths_of_kappa_weigh_the_same():
 
 def test_particle_sets_are_never_on_both_sides(many):
     sets = np.arange(240) // 4
-    data = label_fields(many[0], many[1], np.zeros(240), sets)
-    train, held = data.held_out(seed=9)
-    assert not set(sets[train]) & set(sets[held])
-    assert len(train) + len(held) == 240
-    assert len(np.unique(sets[held])) == 6
+    data = simulated_set(many[0], many[1], np.zeros(240), sets)
+    train, calibrate, test = (set(sets[part]) for part in data.held_out(seed=9))
+    assert not (train & calibrate or train & test or calibrate & test)
+    assert train | calibrate | test == set(range(60))
+    assert (len(calibrate), len(test)) == (3, 3)
+
+
+def test_figures_say_how_many_are_right_and_how_far_the_others_are_off():
+    kappa, found = np.array([0.1, 0.45, 0.55, 0.9, 0.95, 0.7]), np.array([0.2, 0.6, 0.65, 0.8, 0.95, np.nan])
+    figures = figures_of(kappa, found, np.full(6, 0.12))
+    assert figures["fields"] == 5
+    assert (figures["recall of kappa >= 0.5"], figures["recall of kappa < 0.5"], figures["mean recall"]) == (1.0, 0.5, 0.75)
+    assert figures["mean recall, kappa farther than 0.1 from 0.5"] == 1.0
+    assert figures["rms"] == pytest.approx(np.sqrt((0.01 + 0.0225 + 0.01 + 0.01) / 5), abs=1e-3)
+    assert figures["within 1 err"] == 0.8
+    assert figures["by kappa"]["0.8-1.0"]["bias"] == pytest.approx(-0.05)
+    assert figures["by kappa"]["0.2-0.4"]["rms"] is None
+    assert "75 %" in summary_of(50, 5, figures)
+    assert "Too few" in summary_of(4, 2, figures_of(kappa[:1], found[:1], np.ones(1)))

@@ -7,7 +7,7 @@ from torch.nn.functional import mse_loss
 
 from tullyflow.network.judges import circularity_training
 from tullyflow.network.judges.circularity import CircularityNetwork, circularity, load_circularity, train_circularity
-from tullyflow.network.judges.circularity_training import label_fields
+from tullyflow.network.judges.circularity_training import simulated_set
 from tullyflow.network.judges.fields import fields_of
 from tullyflow.network.judges.judge_weights import save_weights
 from tullyflow.network.judges.latent_circularity import LatentCircularity
@@ -51,9 +51,9 @@ def dipole_encoder() -> LatentCircularity:
 @pytest.fixture(scope="module")
 def trained(simulated):
     fields, kappa, angles = simulated
-    data = label_fields(fields, kappa, angles, np.arange(300) // 3)
+    data = simulated_set(fields, kappa, angles, np.arange(300) // 3)
     model = dipole_encoder().eval()
-    fit_latent_space(model, data, *data.held_out(seed=1))
+    fit_latent_space(model, data, *data.held_out(seed=1)[:2])
     return CircularityNetwork("dawson2020", model, {"architecture": "dawson2020"})
 
 

@@ -32,11 +32,9 @@ def figures_of(kappa: NDArray, found: NDArray, err: NDArray) -> dict:
     def errors(some: NDArray[np.bool_]) -> dict:
         away = (found - kappa)[some]
         within = _share(np.abs(away) < err[some])
-        sizes = (away.mean(), np.sqrt(np.mean(away**2))) if away.size else (None, None)
-        return {
-            **{name: v if v is None else round(float(v), 3) for name, v in zip(("bias", "rms"), sizes, strict=True)},
-            "within 1 err": within,
-        }
+        if not away.size:
+            return {"bias": None, "rms": None, "within 1 err": None}
+        return {"bias": round(float(away.mean()), 3), "rms": round(float(np.sqrt(np.mean(away**2))), 3), "within 1 err": within}
 
     ordered = kappa >= _ORDERED
     place = (kappa * _BINS).astype(int).clip(0, _BINS - 1)
@@ -53,9 +51,11 @@ def figures_of(kappa: NDArray, found: NDArray, err: NDArray) -> dict:
 
 def summary_of(fields: int, particle_sets: int, figures: dict) -> str:
     """Return two sentences for a reader of the report."""
-    recall = "recall not known" if figures["mean recall"] is None else f"{100 * figures['mean recall']:.0f} % mean recall at kappa = 0.5"
+    trained = f"Trained on {fields:,} velocity fields of {particle_sets:,} simulated galaxies of particles, kappa spread evenly over 0-1."
+    if figures["mean recall"] is None:
+        return f"{trained} Too few galaxies were held out to say how good it is."
     return (
-        f"Trained on {fields:,} velocity fields of {particle_sets:,} simulated galaxies of particles, kappa spread evenly over 0-1. "
-        f"On galaxies held out: {recall}, rms error of kappa {figures['rms']:.2f}, {100 * figures['within 1 err']:.0f} % within the quoted "
-        "error, on average over simulated fields of evenly spread kappa (for a given kappa it may be biased: see the card's figures)."
+        f"{trained} On galaxies held out: {100 * figures['mean recall']:.0f} % mean recall at kappa = 0.5, rms error of kappa "
+        f"{figures['rms']:.2f}, {100 * figures['within 1 err']:.0f} % within the quoted error, on average over simulated fields of evenly "
+        "spread kappa (for a given kappa it may be biased: see the card's figures)."
     )
