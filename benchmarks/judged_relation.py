@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 VELOCITY = "v_22"
 EQUAL_ERR = 0.02  # dex, of every log V: clipping at 2.6 sigma is then clipping in dex
 BOOTSTRAPS = 300
+OFF = {"usable_prob_min": None, "kappa_min": None}
 CUTS = {
     "neither": {},
     "usable_prob_min 0.5": {"usable_prob_min": 0.5},
@@ -107,11 +108,11 @@ def main() -> None:
     before = undecided(sample, settings)
     found, passing = {}, None
     for label, cuts in CUTS.items():
-        chosen = settings.model_copy(update={"relation": settings.relation.model_copy(update={**cuts})})
+        chosen = settings.model_copy(update={"relation": settings.relation.model_copy(update=OFF | cuts)})
         again = select_again(before, chosen.relation).assign(**eye)
         passing = again["used"] if passing is None else passing
         found[label] = {**line_of(again, chosen), **against_eye(again, passing)}
-    plain = select_again(before, settings.relation).assign(**eye)
+    plain = select_again(before, settings.relation.model_copy(update=OFF)).assign(**eye)
     for label, least in (("the eye: clean or messy", 1), ("the eye: clean", 2)):
         by_eye = plain.assign(used=plain["used"] & (plain["halpha_qual"] >= least))
         found[label] = {**line_of(by_eye, settings), **against_eye(by_eye, passing)}

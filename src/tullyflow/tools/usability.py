@@ -14,7 +14,7 @@ from tullyflow.maps.masks import mask_maps
 from tullyflow.network.judges.judged import Judges
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps
-from tullyflow.surveys.local_maps import ABSOLUTE
+from tullyflow.surveys.local_maps import ABSOLUTE, TAKEN_AS_CENTRE
 from tullyflow.tables import USABILITY, conform
 from tullyflow.tools.axis import MapFile, read_map_file
 from tullyflow.tools.table_rows import Defaults, rows_of_table, unusable
@@ -53,7 +53,7 @@ def _fields(settings: Settings, maps: GalaxyMaps) -> dict:
     mask = mask_maps(maps, settings.maps)
     gas, stars = velocity_fields(maps, mask)
     flags = maps.flags & ~_NOT_OF_A_FIELD
-    messages = [said for said in maps.messages if said and said != ABSOLUTE]
+    messages = [said for said in maps.messages if said and said != ABSOLUTE and not said.endswith(TAKEN_AS_CENTRE)]
     number = int((valid_in_field(mask) & np.isfinite(maps.velocity)).sum())
     if number == 0:
         flags |= GALAXY.NO_VALID_PIXEL

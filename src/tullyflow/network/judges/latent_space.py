@@ -64,13 +64,14 @@ def fit_latent_space(model: LatentCircularity, data: "SimulatedSet", train: Tens
     model.angle_zero.fill_(zero)
     model.angle_sense.fill_(sense)
 
-    parts = np.array_split(np.argsort(radius, kind="stable"), len(model.radii) - 1)
+    parts = np.array_split(np.argsort(radius, kind="stable"), min(len(model.radii) - 1, len(radius)))
     radii = np.array([np.median(radius[part]) for part in parts])
     kappas = isotonic_regression([np.median(kappa[part]) for part in parts], weights=[len(part) for part in parts]).x
     kappas = np.where(radii < boundary, np.minimum(kappas, _ORDERED - 1e-3), np.maximum(kappas, _ORDERED))
     at = np.searchsorted(radii, boundary)
-    model.radii.copy_(torch.from_numpy(np.insert(radii, at, boundary)))
-    model.kappas.copy_(torch.from_numpy(np.insert(kappas, at, _ORDERED)))
+    few = 0, len(model.radii) - 1 - len(parts)  # knots more than fields
+    model.radii.copy_(torch.from_numpy(np.pad(np.insert(radii, at, boundary), few, mode="edge")))
+    model.kappas.copy_(torch.from_numpy(np.pad(np.insert(kappas, at, _ORDERED), few, mode="edge")))
 
     found = torch.from_numpy(over(held, model.components))
     away = torch.from_numpy(np.abs(over(held, lambda fields: model.measure(fields)[0]) - data.kappa[held].double().numpy()))
