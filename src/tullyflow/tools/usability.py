@@ -14,7 +14,8 @@ from tullyflow.maps.masks import mask_maps
 from tullyflow.network.judges.judged import Judges
 from tullyflow.settings import Settings
 from tullyflow.surveys import GalaxyMaps
-from tullyflow.surveys.local_maps import ABSOLUTE, TAKEN_AS_CENTRE
+from tullyflow.surveys.cubes import TAKEN_AS_CENTRE
+from tullyflow.surveys.local_maps import ABSOLUTE
 from tullyflow.tables import USABILITY, conform
 from tullyflow.tools.axis import MapFile, read_map_file
 from tullyflow.tools.table_rows import Defaults, rows_of_table, unusable
