@@ -83,7 +83,7 @@ def _recalls(panel, simulated: dict[str, SimulatedFields], answers: dict[str, di
         xlabel="inclination (deg)",
         ylabel="mean recall of both classes",
         ylim=(0.4, 1),
-        title="full: default, dotted: published, dashed: wanted",
+        title="full: default; dotted: published",
     )
 
 
@@ -126,8 +126,11 @@ def draw_alma(figures: dict, velocity: np.ndarray, path: Path) -> None:
                 panel.plot([31.5, 31.5 + 30 * c], [31.5, 31.5 + 30 * s], look, color=OKABE_ITO.get(colour, colour), lw=1.2)
             kappa, err = row["direct"]
             says = "regular" if row["eye"] else "disturbed"
-            panel.set_title(f"{name}, eye: {says}\n{kappa:.2f} ± {err:.2f}; published again {row['published, trained again'][0]:.2f},"
-                            f"\nas published {'>' if row['published model'] else '<'} 0.5", fontsize=7)  # fmt: skip
+            panel.set_title(
+                f"{name}\neye: {says}\n$\\kappa$ = {kappa:.2f} ± {err:.2f}\nas published: {'>' if row['published model'] else '<'} 0.5"
+                f"\nso trained again: {row['published, trained again'][0]:.2f}",
+                fontsize=7,
+            )
             panel.set_xticks([])
             panel.set_yticks([])
     save_picture(figure, path)

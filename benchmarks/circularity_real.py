@@ -7,10 +7,14 @@ import pandas as pd
 import torch
 from astropy.io import fits
 
+from tullyflow.flags import BAD_VELOCITY, PIXEL
 from tullyflow.maps.fields import make_field
+from tullyflow.maps.masks import mask_maps
 from tullyflow.maps.position_angle import fit_position_angle
 from tullyflow.network.judges.circularity import CircularityNetwork, circularity
 from tullyflow.network.judges.fields import fields_of
+from tullyflow.settings import Maps
+from tullyflow.surveys import GalaxyMaps
 
 __all__ = ["alma", "manga", "nonsense"]
 
@@ -28,9 +32,9 @@ def alma(networks: dict[str, CircularityNetwork], shared: Path) -> tuple[dict, n
         latent_pa = latent.position_angle(fields_of(velocity)[0]).numpy()
     rows = {}
     for k, row in enumerate(table.itertuples()):
-        clipped = np.clip(velocity[k], *np.nanpercentile(velocity[k], (1, 99)))
-        valid = np.isfinite(clipped)
-        axis = fit_position_angle(clipped, _ERR_KMS, valid, (31.5, 31.5))
+        trusted = _trusted(row.galaxy, native[k])
+        cut = make_field(native[k], trusted)
+        axis = fit_position_angle(cut, _ERR_KMS, np.isfinite(cut), (31.5, 31.5))
         ours = (axis.image_angle_deg - 90) % 360
         rows[row.galaxy] = {
             "eye": row.regular_by_eye,
@@ -49,6 +53,14 @@ def alma(networks: dict[str, CircularityNetwork], shared: Path) -> tuple[dict, n
         "median |latent angle - axis|, regular by eye": round(float(np.median(away[eye])), 1),
         "maps": rows,
     }, velocity
+
+
+def _trusted(galaxy: str, velocity: np.ndarray) -> np.ndarray:
+    """Which pixels of a native map pass the cuts that come before any position angle: no outliers, no islands."""
+    middle = ((velocity.shape[1] - 1) / 2, (velocity.shape[0] - 1) / 2)
+    uncut = np.where(np.isfinite(velocity), 0, PIXEL.NO_VALUE).astype(np.int32)
+    maps = GalaxyMaps(galaxy, velocity, np.full(velocity.shape, _ERR_KMS), uncut, None, middle, 1.0)
+    return (mask_maps(maps, Maps()) & BAD_VELOCITY) == 0
 
 
 def manga(network: CircularityNetwork, maps: list[Path], shared: Path, out: Path | None) -> dict:
