@@ -115,7 +115,7 @@ def _latent_plane(figure, panel, simulated: SimulatedFields, published: Circular
 def draw_alma(figures: dict, velocity: np.ndarray, path: Path) -> None:
     """The 14 maps with both networks' kappa, the eye, the published model and the two axes."""
     with house_style():
-        figure = new_figure(13, 6)
+        figure = new_figure(13, 5.4)
         panels = figure.subplots(2, 7)
         for panel, field, (name, row) in zip(panels.flat, velocity, figures["maps"].items(), strict=True):
             limit = np.nanpercentile(np.abs(field), 96)
@@ -127,9 +127,9 @@ def draw_alma(figures: dict, velocity: np.ndarray, path: Path) -> None:
             kappa, err = row["direct"]
             says = "regular" if row["eye"] else "disturbed"
             panel.set_title(
-                f"{name}\neye: {says}\n$\\kappa$ = {kappa:.2f} ± {err:.2f}\nas published: {'>' if row['published model'] else '<'} 0.5"
-                f"\nso trained again: {row['published, trained again'][0]:.2f}",
-                fontsize=7,
+                f"{name}, eye: {says}\n$\\kappa$ = {kappa:.2f} ± {err:.2f}\n"
+                f"retrained {row['published, trained again'][0]:.2f} | paper {'>' if row['published model'] else '<'} 0.5",
+                fontsize=6.5,
             )
             panel.set_xticks([])
             panel.set_yticks([])
