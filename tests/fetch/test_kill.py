@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tullyflow.fetch.manifest import fetch_products
+from tullyflow.fetch.part import identity, locked_part
 from tullyflow.settings import parse_settings
 from tullyflow.surveys import Product
 from tullyflow.tables import MANIFEST, read_table
@@ -167,3 +168,17 @@ def test_two_processes_in_one_folder_bring_each_file_once(tmp_path, slow_server,
     assert frame.equals(end_state(tmp_path, "b.csv")[1])
     brought = Counter(path for path, _ in requests if path in bodies)
     assert set(brought.values()) == {1}
+
+
+def test_a_file_that_came_since_it_was_looked_for_is_kept(tmp_path):
+    """Another process renamed its part between our look and our lock: not to be brought again, whatever lay there when we looked."""
+    came = tmp_path / "map.fits"
+    nothing = identity(came)
+    came.write_bytes(b"spoilt")
+    spoilt = identity(came)
+    with locked_part(came, spoilt) as part:
+        assert part is not None, "what we saw there is the one to be replaced"
+        part.discard()
+    with locked_part(came, nothing) as part:
+        assert part is None
+    assert came.read_bytes() == b"spoilt" and list(tmp_path.iterdir()) == [came]

@@ -135,7 +135,7 @@ def test_networks_that_judge_are_trained_where_asked_and_nothing_else_is_trained
     labels.to_csv(folder / "labels.csv", index=False)
     judges = {"usability": {"labels": "labels.csv"}, "circularity": {"galaxies": 30, "views": 2}}
     jobs = planned(folder, network=judges)
-    assert jobs["train_usability"] == 2 and jobs["simulate_fields"] == jobs["train_circularity"] == 1 and jobs["infer_kinematics"] == 5
+    assert jobs["train_usability"] == 2 and jobs["simulate_fields"] == jobs["train_circularity"] == 1 and jobs["infer_kinematics"] == 3
     assert not set(jobs) & {"train_network", "pretrain_network", "build_maps"}
     name = "results/tiny/kinematics/manga-DR17-000.parquet"
     before = tables.read_table(folder / name, tables.KINEMATICS)

@@ -4,11 +4,12 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from urllib3 import BaseHTTPResponse
 
 from tullyflow.fetch.client import Client, TryError, refuse_errors
-from tullyflow.fetch.part import Part, locked_part
+from tullyflow.fetch.part import Part, identity, locked_part
 from tullyflow.fetch.verify import examine, looks_like_web_page
 from tullyflow.settings import Fetch
 
@@ -43,16 +44,18 @@ class Answer:
 
 
 def download(
-    client: Client, url: str, destination: Path, fetch: Fetch, expected: Expected | None = None, headers: Mapping[str, str] | None = None
-) -> Answer:
+    client: Client, url: str, destination: Path, fetch: Fetch, expected: Expected | None = None, headers: Mapping[str, str] | None = None,
+    seen: tuple[int, int] | Literal["now"] | None = "now",
+) -> Answer:  # fmt: skip
     """Bring ``url`` to ``destination``; the file has that name only once it is whole, checked and on disk.
 
     Up to ``fetch.tries`` tries, with pauses that double (or as Retry-After says); a try goes on where the last one broke off,
     be it in another process, if the server names a version of the file (ETag or Last-Modified) and supports ranges. 404 and
     410 are answers (``missing``); web pages with status 200, short bodies and files that do not open are not accepted.
-    ``headers`` go with each request; Authorization to the host of ``url`` only.
+    ``headers`` go with each request; Authorization to the host of ``url`` only. ``seen`` is the `identity` of what was at ``destination``
+    when the caller decided to ask; a file that came there since is kept (``here``).
     """
-    with locked_part(destination) as part:
+    with locked_part(destination, identity(destination) if seen == "now" else seen) as part:
         if part is None:
             return Answer("here", 0, 0)
         for attempt in range(1, fetch.tries + 1):

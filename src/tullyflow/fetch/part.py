@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["Part", "locked_part"]
+__all__ = ["Part", "identity", "locked_part"]
 
 WORTH = 200_000
 
@@ -84,12 +84,11 @@ class Part:
 
 
 @contextmanager
-def locked_part(destination: Path) -> Iterator[Part | None]:
-    """Yield the part of ``destination``, which no other process or thread touches meanwhile; None where the file came to be
-    here while somebody else held the lock. A part that a killed process left is taken over as it is.
+def locked_part(destination: Path, seen: tuple[int, int] | None) -> Iterator[Part | None]:
+    """Yield the part of ``destination``, which no other process or thread touches meanwhile; None where another file is here now than
+    the one ``seen`` (its `identity`) when this one was asked for. A part that a killed process left is taken over as it is.
     """
     path = destination.with_name(f".{destination.name}.part")
-    was_here = _identity(destination)
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -100,10 +99,10 @@ def locked_part(destination: Path) -> Iterator[Part | None]:
             if not _lock(handle):
                 time.sleep(0.1)
                 continue
-            if _identity(path) != _identity(handle.fileno()):  # renamed or removed by the one who held the lock
+            if identity(path) != identity(handle.fileno()):  # renamed or removed by the one who held the lock
                 continue
             part = Part(path, handle)
-            if _identity(destination) not in (None, was_here):
+            if identity(destination) not in (None, seen):
                 part.discard()
                 yield None
             else:
@@ -123,7 +122,8 @@ def _lock(handle: BinaryIO) -> bool:
     return True
 
 
-def _identity(place: Path | int) -> tuple[int, int] | None:
+def identity(place: Path | int) -> tuple[int, int] | None:
+    """Return what tells a file, by its path or descriptor, from every other: device and inode; None where there is none."""
     try:
         stat = os.stat(place)
     except FileNotFoundError:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
+from tullyflow.fetch.part import identity
 from tullyflow.fetch.verify import examine, sha256_of
 from tullyflow.settings import Fetch
 from tullyflow.surveys import Product
@@ -82,7 +83,8 @@ def _fetch(product: Product, destination: Path, fetch: Fetch, places: list, prev
         return {"url": here.as_uri(), "status": "ok", **_content(destination, previous, product.sha256)}
     if destination.is_symlink():  # points to a file of another mirror, or to one that is gone
         destination.unlink()
-    elif destination.is_file():
+    seen = identity(destination)
+    if destination.is_file():
         kept = _keep(destination, previous, product, fetch)
         if kept:
             return kept
@@ -91,14 +93,14 @@ def _fetch(product: Product, destination: Path, fetch: Fetch, places: list, prev
         where = ", ".join(map(str, local[:2])) or "an archive folder (setting mirror)"
         return {"status": "missing", "message": f"not found: {where}{' ...' if len(local) > 2 else ''}"}
     if client is not None:
-        return _download(product, destination, fetch, remote, client, sums)
+        return _download(product, destination, fetch, remote, client, sums, seen)
     from tullyflow.fetch.client import open_client
 
     with open_client(fetch) as own:
-        return _download(product, destination, fetch, remote, own, sums)
+        return _download(product, destination, fetch, remote, own, sums, seen)
 
 
-def _download(product: Product, destination: Path, fetch: Fetch, remote: list[str], client: "Client", sums) -> dict:
+def _download(product: Product, destination: Path, fetch: Fetch, remote: list[str], client: "Client", sums, seen) -> dict:
     from tullyflow.fetch.download import Expected, download
     from tullyflow.fetch.service import bearer, private_token, web_address
     from tullyflow.fetch.tap import fetch_table
@@ -110,9 +112,9 @@ def _download(product: Product, destination: Path, fetch: Fetch, remote: list[st
         if url.startswith("tap+"):
             answer = fetch_table(client, url, destination, product.columns)
         elif url.startswith("private+"):
-            answer = download(client, web_address(url), destination, fetch, expected, bearer(private_token(url)))
+            answer = download(client, web_address(url), destination, fetch, expected, bearer(private_token(url)), seen)
         else:
-            answer = download(client, url, destination, fetch, expected)
+            answer = download(client, url, destination, fetch, expected, seen=seen)
         tries += answer.tries
         if answer.status == "here":
             return _keep(destination, None, product, fetch) or {"url": url, "message": f"{destination}: came, but is spoilt; run again"}
